@@ -273,8 +273,12 @@ type AgentEntry struct {
 	Agent   string `json:"agent"`
 	Owner   string `json:"owner,omitzero"`
 	Purpose string `json:"purpose,omitzero"`
-	Key     string `json:"key,omitzero"` // the key's public id
+	Key     string `json:"key,omitzero"` // the key's public id: the beginning of its hash
 	By      string `json:"by"`
+	// Previous is the public id of the key that a rotation replaces.
+	Previous string `json:"previous,omitzero"`
+	// PreviousUntil is when the replaced key stops (TimeLayout); empty: at once.
+	PreviousUntil string `json:"previous_until,omitzero"`
 }
 
 // OperatorEntry records what an operator did with access or evidence.
