@@ -14,6 +14,7 @@ import (
 
 	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/policy"
+	"github.com/guardbook/guardbook/respond"
 )
 
 // ErrNotDurable means that the book could not be written and that policy says
@@ -26,20 +27,13 @@ type Recorder interface {
 	Append(ctx context.Context, drafts ...guardbook.Draft) error
 }
 
-// Containment is a kill that covers an interaction.
-type Containment struct {
-	ID, Scope, Reason string
-}
-
 // Contained is the cancellation cause of a context from Guard.Watch.
-type Contained struct{ Containment }
-
-func (c *Contained) Error() string { return c.Scope + " is contained" }
+type Contained = respond.ContainedError
 
 // Containments answers whether something is contained. Check is called on every
 // interaction and must be fast.
 type Containments interface {
-	Check(in *guardbook.Interaction) (Containment, bool)
+	Check(in *guardbook.Interaction) (respond.Containment, bool)
 	// Refused counts one attempt that the containment stopped.
 	Refused(id string)
 	// Cut counts one running stream that the containment ended.
