@@ -1,0 +1,105 @@
+// Package pattern is detection layer L1: rules in YAML, found with one keyword
+// automaton and confirmed with regular expressions or validators, over the text
+// as it is and as a model would read it.
+package pattern
+
+import (
+	"regexp"
+	"sync"
+
+	"github.com/guardbook/guardbook"
+)
+
+// Rule is one rule of a pack. Its text is what alerts and threat pages show.
+type Rule struct {
+	ID       string             `yaml:"id"`       // unique in all packs: "injection/override"
+	Class    guardbook.Class    `yaml:"class"`    // what a match is
+	Severity guardbook.Severity `yaml:"severity"` // how bad that is
+	// Confidence is the calibrated probability that a match is what the class says.
+	Confidence float64 `yaml:"confidence"`
+	// By overrides Confidence for single kinds of interaction: the same words mean
+	// something else in a tool call than in a page of documentation.
+	By       map[guardbook.Kind]float64 `yaml:"confidence_by_channel"`
+	Channels []guardbook.Kind           `yaml:"channels"` // where the rule is looked for; empty: everywhere
+	OWASP    []string                   `yaml:"owasp"`    // "LLM01:2025", "ASI01:2026"
+	ATLAS    []string                   `yaml:"atlas"`    // "AML.T0051"
+	Meaning  string                     `yaml:"meaning"`  // what a match means, for people
+	Response string                     `yaml:"response"` // what to do about it
+
+	// On is the view that the rule reads: "text" (case kept) or "folded" (lower
+	// case, no accents, single spaces; see normalize.Fold).
+	On string `yaml:"on"`
+	// Pattern is an RE2 expression. Line breaks and the indentation after them
+	// are dropped. (?i) folds ASCII letters with ASCII letters only. In rules on
+	// the folded view a space matches a newline, too.
+	Pattern string `yaml:"pattern"`
+	Group   int    `yaml:"group"` // the group that is the finding; 0: the whole match
+	// Scanner names a built-in scanner to use in place of a pattern (see Scanners).
+	Scanner string `yaml:"scanner"`
+	// Validate names a check that what was found must pass (see Validators).
+	Validate string `yaml:"validate"`
+	// Entropy is the least Shannon entropy, in bits a character, of what was found.
+	Entropy float64 `yaml:"entropy"`
+	// Unless are expressions, read on what was found, that make it nothing.
+	Unless []string `yaml:"unless"`
+	// Raise and Lower change the confidence when words stand nearby.
+	Raise *Nearby `yaml:"raise"`
+	Lower *Nearby `yaml:"lower"`
+	// Quotable: quoting or discussing such text is common and harmless, so that
+	// inside quotation marks or beside words of discussion confidence is lowered.
+	Quotable bool     `yaml:"quotable"`
+	Examples Examples `yaml:"examples"`
+
+	pack    string
+	expr    string // Pattern as compiled
+	unless  []*regexp.Regexp
+	scan    scanner
+	valid   func(string) bool
+	need    need // what a match must hold
+	compile func() *regexp.Regexp
+	alive   func() *prefixer
+}
+
+// Nearby names words and what their presence makes of a confidence.
+type Nearby struct {
+	Words  []string `yaml:"words"`  // lower case; matched in the folded text at the start of a word
+	Within int      `yaml:"within"` // bytes before and after the match; 0: 64
+	To     float64  `yaml:"to"`     // the confidence then
+}
+
+// Examples are a rule's own tests: Load refuses a rule without both kinds.
+type Examples struct {
+	True  []string `yaml:"true"`  // each must be found by the rule
+	False []string `yaml:"false"` // none may be found by it
+}
+
+// ConfidenceOn is the rule's confidence on one kind of interaction.
+func (r *Rule) ConfidenceOn(k guardbook.Kind) float64 {
+	if c, ok := r.By[k]; ok {
+		return c
+	}
+	return r.Confidence
+}
+
+// Pack returns the name of the pack that the rule comes from.
+func (r *Rule) Pack() string { return r.pack }
+
+// Reach is the longest match, in bytes, that the rule is promised to find in a
+// longer text. 0: the rule is a scanner of its own, without such a bound.
+func (r *Rule) Reach() int {
+	if r.scan != nil {
+		return 0
+	}
+	return r.need.before + r.need.after
+}
+
+// Views of a rule.
+const (
+	onText   = "text"
+	onFolded = "folded"
+)
+
+func (r *Rule) prepare() {
+	r.compile = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(r.expr) })
+	r.alive = sync.OnceValue(func() *prefixer { return newPrefixer(r.expr) })
+}
