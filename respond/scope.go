@@ -19,7 +19,7 @@ const (
 	// ScopeTool is every call of the tool, whichever agent. Its definition and its
 	// earlier results stay part of other agents' conversations, which go on.
 	ScopeTool   ScopeKind = "tool"
-	ScopeTenant  ScopeKind = "tenant"  // everything of the tenant
+	ScopeTenant ScopeKind = "tenant" // everything of the tenant
 )
 
 const maxScopeName = 1024 // bytes
