@@ -1,6 +1,8 @@
 package instance
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/url"
@@ -86,7 +88,9 @@ func Settings() []Setting {
 	return out
 }
 
-func (s setting) env() string { return "GUARDBOOK_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_")) }
+func (s setting) env() string {
+	return "GUARDBOOK_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
+}
 func (s setting) key() string { return strings.ReplaceAll(s.Name, "-", "_") }
 
 // Load settles the configuration. flags holds the flags that were given; file is
@@ -237,3 +241,12 @@ func withoutPath(v string) string {
 	return u.Scheme + "://" + u.Host + "/<hidden>"
 }
 
+// Fingerprint is the SHA-256 of the configuration as Show prints it: secrets are
+// not in it, so a start entry can carry it.
+func (c *Config) Fingerprint() string {
+	h := sha256.New()
+	for _, s := range c.Show() {
+		fmt.Fprintf(h, "%s=%s\n", s.Name, s.Value)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
