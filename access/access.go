@@ -42,8 +42,12 @@ type Options struct {
 	Dir      string // the data directory; access.db and admin-token are in it
 	Recorder Recorder
 	History  History
-	Log      *slog.Logger     // nil: nothing is logged
-	Now      func() time.Time // nil: time.Now
+	// Find reports whether the entry with an id is in the book. It is asked after
+	// an append that failed. Give it unless History reads the book itself: a copy
+	// that lags behind cannot answer.
+	Find func(ctx context.Context, id string) (bool, error)
+	Log  *slog.Logger     // nil: nothing is logged
+	Now  func() time.Time // nil: time.Now
 }
 
 // Store holds agents, accounts and sessions. Its methods may be called from many
@@ -52,6 +56,7 @@ type Store struct {
 	db      *sql.DB
 	rec     Recorder
 	history History
+	find    func(ctx context.Context, id string) (bool, error)
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -66,14 +71,14 @@ type Store struct {
 	mu       sync.Mutex // guards what follows; held over a change and its entry
 	register Register
 	hashes   map[string][sha256.Size]byte
-	doubt    bool // an append failed: whether its entry is in the book is not known
+	doubt    *change // its append failed: whether its entry is in the book is not known
 }
 
 // Open opens the data directory's access.db, reads or creates the admin token,
 // and folds the book's agent entries into the register.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
-		rec: o.Recorder, history: o.History, log: o.Log, now: o.Now,
+		rec: o.Recorder, history: o.History, find: o.Find, log: o.Log, now: o.Now,
 		hashing: make(chan struct{}, parallelHashes()), limits: newLimits(),
 	}
 	if s.log == nil {
@@ -81,6 +86,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.find == nil {
+		s.find = s.findInHistory
 	}
 	if err := s.openAdminToken(filepath.Join(o.Dir, AdminTokenFile)); err != nil {
 		return nil, err

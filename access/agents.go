@@ -10,6 +10,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/guardbook/guardbook"
 )
 
@@ -83,7 +85,7 @@ func (s *Store) Rotate(ctx context.Context, name string, overlap time.Duration, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, err := s.find(ctx, name)
+	a, err := s.lookUp(ctx, name)
 	if err != nil {
 		return Agent{}, "", err
 	}
@@ -110,7 +112,7 @@ func (s *Store) Rotate(ctx context.Context, name string, overlap time.Duration, 
 func (s *Store) Remove(ctx context.Context, name, by string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a, err := s.find(ctx, name)
+	a, err := s.lookUp(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -183,8 +185,8 @@ type inForce struct {
 	until         time.Time
 }
 
-// find settles what is in doubt and looks an agent up. s.mu is held.
-func (s *Store) find(ctx context.Context, name string) (Agent, error) {
+// lookUp settles what is in doubt and looks an agent up. s.mu is held.
+func (s *Store) lookUp(ctx context.Context, name string) (Agent, error) {
 	if err := s.settle(ctx); err != nil {
 		return Agent{}, err
 	}
@@ -206,31 +208,64 @@ func (s *Store) keepKey(ctx context.Context) (key, id string, err error) {
 	return key, id, nil
 }
 
+// change is one change of the register.
+type change struct {
+	id     string // of its entry
+	at     time.Time
+	tenant string
+	body   guardbook.AgentEntry
+}
+
 // change writes a change into the book and then, when it is there, puts it in
 // force. s.mu is held.
 func (s *Store) change(ctx context.Context, tenant string, body guardbook.AgentEntry) error {
-	at := s.now().UTC().Truncate(time.Microsecond) // as precise as the entry tells it
-	err := s.rec.AppendDurable(ctx, guardbook.Draft{Type: guardbook.TypeAgent, Time: at, Tenant: tenant, Body: body})
+	id, err := uuid.NewV7()
 	if err != nil {
-		s.doubt = true
+		return fmt.Errorf("name its entry: %w", err)
+	}
+	c := change{id.String(), s.now().UTC().Truncate(time.Microsecond), tenant, body} // as precise as the entry tells it
+	err = s.rec.AppendDurable(ctx, guardbook.Draft{ID: c.id, Type: guardbook.TypeAgent, Time: c.at, Tenant: tenant, Body: body})
+	if err != nil {
+		s.doubt = &c
 		return fmt.Errorf("record it: %w", err)
 	}
-	if err := s.register.apply(at, tenant, body); err != nil {
+	return s.apply(ctx, c)
+}
+
+// apply puts a change that is in the book in force. s.mu is held.
+func (s *Store) apply(ctx context.Context, c change) error {
+	if err := s.register.apply(c.at, c.tenant, c.body); err != nil {
 		return err
 	}
 	s.publish(ctx)
 	return nil
 }
 
-// settle folds the book anew when an append's fate is not known. s.mu is held.
+// settle finds out what became of a change whose append failed, and puts it in
+// force when it is in the book. s.mu is held.
 func (s *Store) settle(ctx context.Context) error {
-	if !s.doubt {
+	if s.doubt == nil {
 		return nil
 	}
-	if err := s.fold(ctx); err != nil {
+	found, err := s.find(ctx, s.doubt.id)
+	if err != nil {
 		return fmt.Errorf("see whether the last change of the register is in the book: %w", err)
 	}
-	return nil
+	c := *s.doubt
+	s.doubt = nil
+	if !found {
+		return nil
+	}
+	return s.apply(ctx, c)
+}
+
+// findInHistory looks for an entry the long way.
+func (s *Store) findInHistory(ctx context.Context, id string) (found bool, err error) {
+	err = s.history(ctx, func(e guardbook.Entry) error {
+		found = found || e.ID == id
+		return nil
+	})
+	return found, err
 }
 
 // fold rebuilds the register from the book and the hashes from access.db. s.mu
@@ -244,7 +279,7 @@ func (s *Store) fold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.register, s.hashes, s.doubt = r, hashes, false
+	s.register, s.hashes = r, hashes
 	s.publish(ctx)
 	return nil
 }
