@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/book/c2sp"
+	"github.com/guardbook/guardbook/book/verify"
 )
 
 // Reader reads a book without writing it, beside the instance that does or after
@@ -193,4 +195,73 @@ func (r *Reader) Prove(ctx context.Context, epoch int, seq int64) ([]byte, error
 		return nil, fmt.Errorf("prove entry %d: it is not sealed yet (the last checkpoint signs %d)", seq, c.Size)
 	}
 	return prove(ctx, e.db, seq, c)
+}
+
+// Logs is the book as package verify wants it: the journals' rows as they are,
+// with nothing checked.
+func (r *Reader) Logs() []verify.Log {
+	var logs []verify.Log
+	for _, e := range r.epochs {
+		l := verify.Log{Epoch: e.Number, Path: filepath.Base(e.Dir) + "/", Key: e.Key, Files: os.DirFS(e.Dir)}
+		if e.db == nil {
+			l.Broken = "the journal is missing; the records are read from the entry bundles"
+		} else {
+			l.Records = func(ctx context.Context) iter.Seq2[verify.Record, error] { return rawRows(ctx, e.db) }
+		}
+		logs = append(logs, l)
+	}
+	return logs
+}
+
+// rawRows reads all rows that a journal has now, some at a time: one long read
+// would keep the write-ahead log of a running instance from being copied back.
+func rawRows(ctx context.Context, db *sql.DB) iter.Seq2[verify.Record, error] {
+	return func(yield func(verify.Record, error) bool) {
+		const some = 2048
+		failed := func(err error) { yield(verify.Record{Seq: -1, File: journalFile, Offset: -1}, err) }
+		end, err := journalSize(ctx, db)
+		if err != nil {
+			failed(err)
+			return
+		}
+		after, first := int64(0), true
+		for {
+			query, args := "SELECT seq, entry, hashes FROM entries WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?", []any{after, end, some}
+			if first { // rows with negative numbers, too: none belongs there
+				query, args = "SELECT seq, entry, hashes FROM entries WHERE seq < ? ORDER BY seq LIMIT ?", []any{end, some}
+			}
+			rows, err := db.QueryContext(ctx, query, args...)
+			if err != nil {
+				failed(fmt.Errorf("the journal cannot be read on after row %d: %w", after, err))
+				return
+			}
+			n := 0
+			for rows.Next() {
+				rec := verify.Record{File: journalFile, Offset: -1}
+				if err := rows.Scan(&rec.Seq, &rec.Raw, &rec.Hashes); err != nil {
+					rows.Close()
+					failed(fmt.Errorf("the journal cannot be read on after row %d: %w", after, err))
+					return
+				}
+				if rec.Hashes == nil {
+					rec.Hashes = []byte{} // nil would mean that there is no place for them
+				}
+				n++
+				after, first = rec.Seq, false
+				if !yield(rec, nil) {
+					rows.Close()
+					return
+				}
+			}
+			err = rows.Err()
+			rows.Close()
+			if err != nil {
+				failed(fmt.Errorf("the journal cannot be read on after row %d: %w", after, err))
+				return
+			}
+			if n == 0 {
+				return
+			}
+		}
+	}
 }
