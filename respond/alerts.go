@@ -53,6 +53,7 @@ type Alerts struct {
 	work       map[string]*alert        // what may need something done
 	flying     map[string]int           // attempts under way, by receiver
 	waiting    map[string]chan struct{} // operators' steps, until they are read back
+	caughtUp   bool                     // the past is known
 	holdUntil  time.Time                // the book failed: no steps before this
 	hold       time.Duration
 

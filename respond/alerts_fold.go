@@ -135,6 +135,7 @@ func (a *Alerts) applyClose(x *alert, b guardbook.AlertEntry) {
 	a.closed = append(a.closed, x.ID)
 	if len(a.closed) > a.o.KeepClosed {
 		delete(a.alerts, a.closed[0])
+		delete(a.work, a.closed[0])
 		a.closed = slices.Delete(a.closed, 0, 1)
 	}
 }

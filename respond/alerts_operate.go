@@ -86,6 +86,8 @@ func (a *Alerts) prepare(id, by string, step func(*Alert) (guardbook.AlertEntry,
 	defer a.mu.Unlock()
 	x := a.alerts[id]
 	switch {
+	case !a.caughtUp:
+		return guardbook.Draft{}, nil, &problem{kind: ErrConflict, text: "the alerts are still being read from the book: try again in a moment"}
 	case x == nil:
 		return guardbook.Draft{}, nil, unknownAlert(id)
 	case x.State == StateClosed:

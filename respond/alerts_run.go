@@ -52,6 +52,9 @@ func (a *Alerts) Run(ctx context.Context, book Follower, from int64) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		a.mu.Lock()
+		a.caughtUp = true
+		a.mu.Unlock()
 		return a.act(ctx, g)
 	})
 	return g.Wait()
@@ -78,7 +81,7 @@ func (a *Alerts) act(ctx context.Context, g *errgroup.Group) error {
 		}
 		if len(due.drafts) > 0 {
 			a.write(ctx, due.drafts)
-			continue // what is due next may have changed
+			due.wait = 0 // what is due next may have changed
 		}
 		timer.Reset(due.wait)
 	}

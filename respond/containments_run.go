@@ -57,6 +57,7 @@ func (c *Containments) applyStep(e guardbook.Entry, b guardbook.ContainmentEntry
 			next.Recorded, next.Until = true, later(k.Until, unstamp(b.Until))
 			c.put(&next)
 		default: // our own kill, still on its way: inForce does the rest
+			k.Recorded = true
 		}
 		c.mu.Unlock()
 		c.wakeUp()

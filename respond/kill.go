@@ -80,16 +80,16 @@ func (c *Containments) inForce(ctx context.Context, k *containment) (Containment
 	draft := killDraft(k.ID, k.Containment)
 	err := c.rec.AppendDurable(ctx, draft)
 	c.mu.Lock()
-	k.Recorded = err == nil
-	if err != nil {
+	k.Recorded = k.Recorded || err == nil // Apply may have read it back already
+	if !k.Recorded {
 		c.unsaved = append(c.unsaved, draft)
 	}
 	c.mu.Unlock()
 	close(k.ready)
 	c.cut(k)
 	c.wakeUp()
-	if err != nil {
-		return k.view(), c.notYet(k.Containment, err)
+	if v := k.view(); !v.Recorded {
+		return v, c.notYet(v, err)
 	}
 	c.log.Warn("contained", "scope", k.Scope, "by", k.By, "containment", k.ID)
 	return k.view(), nil
