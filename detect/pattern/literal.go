@@ -38,6 +38,7 @@ const (
 type part struct {
 	max   int      // longest match in bytes; infinite
 	exact []string // every match, folded; nil: too many or unknown
+	start []string // each match begins with one of these, folded; nil: unknown
 	best  *need    // the best literals inside it; nil: none
 }
 
@@ -88,6 +89,14 @@ func better(a, b *need) *need {
 }
 
 func analyse(re *syntax.Regexp) part {
+	p := analyseOp(re)
+	if p.exact != nil {
+		p.start = p.exact
+	}
+	return p
+}
+
+func analyseOp(re *syntax.Regexp) part {
 	switch re.Op {
 	case syntax.OpEmptyMatch, syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpWordBoundary, syntax.OpNoWordBoundary:
 		return part{exact: []string{""}}
@@ -154,7 +163,7 @@ func classPart(re *syntax.Regexp) part {
 			p.max = 3
 		}
 		// U+FFFD also stands for any invalid byte, which no literal can.
-		few = few && hi-lo < 8 && len(runes) < 24 && !(lo <= utf8.RuneError && utf8.RuneError <= hi)
+		few = few && hi-lo < 10 && len(runes) < 24 && !(lo <= utf8.RuneError && utf8.RuneError <= hi)
 		if few {
 			for r := lo; r <= hi; r++ {
 				runes = append(runes, foldString(string(r)))
@@ -178,6 +187,7 @@ func repeatPart(p part, least, most int) part {
 		}
 		return out
 	}
+	out.start = p.start
 	if p.exact != nil && least == most && least <= 4 {
 		exact := p.exact
 		for range least - 1 {
@@ -199,10 +209,17 @@ func repeatPart(p part, least, most int) part {
 }
 
 func alternatePart(subs []*syntax.Regexp) part {
-	out := part{exact: []string{}, best: &need{}}
+	out := part{exact: []string{}, start: []string{}, best: &need{}}
 	for _, s := range subs {
 		p := analyse(s)
 		out.max = max(out.max, p.max)
+		if out.start != nil {
+			if p.start == nil || len(out.start)+len(p.start) > maxLiterals {
+				out.start = nil
+			} else {
+				out.start = union(out.start, p.start)
+			}
+		}
 		if out.exact != nil {
 			if p.exact == nil || len(out.exact)+len(p.exact) > maxLiterals {
 				out.exact = nil
@@ -222,8 +239,10 @@ func alternatePart(subs []*syntax.Regexp) part {
 			}
 		}
 	}
-	if out.exact != nil {
-		out.best = better(out.best, &need{literals: out.exact, after: out.max})
+	for _, set := range [][]string{out.exact, out.start} {
+		if len(set) > 0 {
+			out.best = better(out.best, &need{literals: set, after: out.max})
+		}
 	}
 	return out
 }
@@ -244,7 +263,16 @@ func concatPart(subs []*syntax.Regexp) part {
 			out.best = better(out.best, &n)
 		}
 		exact := []string{""}
-		for j := i; j < len(parts) && parts[j].exact != nil; j++ {
+		for j := i; j < len(parts); j++ {
+			if start := product(exact, parts[j].start); len(start) > 0 {
+				out.best = better(out.best, &need{literals: start, before: before, after: rest[i]})
+				if i == 0 {
+					out.start = start
+				}
+			}
+			if parts[j].exact == nil {
+				break
+			}
 			if exact = product(exact, parts[j].exact); exact == nil {
 				break
 			}

@@ -102,7 +102,7 @@ func (r *Rule) check(define map[string]string) error {
 	case r.Meaning == "" || r.Response == "":
 		return errors.New("meaning and response must say what a match is and what to do about it")
 	case len(r.Examples.True) == 0 || len(r.Examples.False) == 0:
-		return errors.New("examples must hold at least one true and one false one")
+		return errors.New("examples must hold at least one text under match and one under pass")
 	case (r.Pattern == "") == (r.Scanner == ""):
 		return errors.New("a rule has either a pattern or a scanner")
 	case r.On != "" && r.On != onText && r.On != onFolded:

@@ -16,6 +16,8 @@ var validators = map[string]func(string) bool{
 	"public": publicIP,
 	"mixed":  mixed,
 	"card":   card,
+
+	"mixed-password": mixedPassword,
 }
 
 // Validators lists the names that a rule's validate may hold.
@@ -158,6 +160,21 @@ func mixed(s string) bool {
 		last = k
 	}
 	return digits >= 2 && letters >= 2 && changes*4 >= len(s)
+}
+
+// mixedPassword reports whether s holds letters and something else, as a word
+// that follows "password" in a sentence does not.
+func mixedPassword(s string) bool {
+	digits, letters := 0, 0
+	for _, c := range []byte(s) {
+		switch kindOf(c) {
+		case 'd':
+			digits++
+		case 'u', 'l':
+			letters++
+		}
+	}
+	return digits > 0 && letters > 0
 }
 
 func kindOf(c byte) byte {
