@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The request headers that are for Guardbook. Every header that begins with
+// headerPrefix is removed before a request goes upstream.
+const (
+	headerPrefix  = "X-Guardbook-"
+	HeaderKey     = "X-Guardbook-Key"
+	HeaderSession = "X-Guardbook-Session"
+	HeaderUser    = "X-Guardbook-User"
+	HeaderParent  = "X-Guardbook-Parent"
+)
+
+// The response headers of every guarded answer.
+const (
+	HeaderDecision = "X-Guardbook-Decision"
+	HeaderEntry    = "X-Guardbook-Entry"
+)
+
+const (
+	agentKeyPrefix = "gbk_"
+	operatorPrefix = "gbo_"
+)
+
+// Caller is who sends a request.
+type Caller struct {
+	Agent, Tenant         string
+	Session, User, Parent string // as told by headers; each may be empty
+}
+
+// Identify finds out who sends a request. pathKey is the key from the path, or "".
+// Every key of Guardbook's own is taken out of the request, so that none of them
+// goes upstream. The refusal is nil when the caller is known.
+func Identify(r *http.Request, pathKey string, keys Keys) (Caller, *Refusal) {
+	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	apiKey := r.Header.Get("X-Api-Key")
+	candidates := []string{r.Header.Get(HeaderKey), pathKey, strings.TrimSpace(bearer), apiKey}
+	c := Caller{Session: r.Header.Get(HeaderSession), User: r.Header.Get(HeaderUser), Parent: r.Header.Get(HeaderParent)}
+	for name := range r.Header {
+		if strings.HasPrefix(name, headerPrefix) {
+			r.Header.Del(name)
+		}
+	}
+	operator := false
+	for _, k := range candidates {
+		operator = operator || strings.HasPrefix(k, operatorPrefix)
+	}
+	if ours(strings.TrimSpace(bearer)) {
+		r.Header.Del("Authorization")
+	}
+	if ours(apiKey) {
+		r.Header.Del("X-Api-Key")
+	}
+	if operator {
+		return c, &Refusal{Status: http.StatusUnauthorized, Code: "unauthorized",
+			Message: "This is an operator's token. Agents' endpoints take an agent's key (gbk_...), and nothing else."}
+	}
+	key := ""
+	for i, k := range candidates {
+		if k != "" && (i < 2 || strings.HasPrefix(k, agentKeyPrefix)) {
+			key = k
+			break
+		}
+	}
+	if key == "" {
+		return c, &Refusal{Status: http.StatusUnauthorized, Code: "unauthorized",
+			Message: "An agent's key is missing. Send it as " + HeaderKey + ", or use the base URL with /k/KEY, or send it in the place of the provider's key. `guardbook agents create NAME` makes one."}
+	}
+	agent, tenant, ok := keys.Authenticate(key)
+	if !ok {
+		return c, &Refusal{Status: http.StatusUnauthorized, Code: "unauthorized",
+			Message: "The agent's key is not known here, or was rotated or removed. `guardbook agents list` shows the agents."}
+	}
+	c.Agent, c.Tenant = agent, tenant
+	for name, v := range map[string]string{HeaderSession: c.Session, HeaderUser: c.User, HeaderParent: c.Parent} {
+		if !nameable(v) {
+			return c, &Refusal{Agent: agent, Status: http.StatusBadRequest, Code: "bad_header",
+				Message: name + " must be printable UTF-8 of at most 256 bytes."}
+		}
+	}
+	return c, nil
+}
+
+func ours(key string) bool {
+	return strings.HasPrefix(key, agentKeyPrefix) || strings.HasPrefix(key, operatorPrefix)
+}
+
+// nameable reports whether s can stand in an entry as the name of something.
+func nameable(s string) bool {
+	return len(s) <= 256 && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// cutKey splits "/k/KEY/rest" into KEY and "/rest"; other paths come back whole.
+func cutKey(path string) (key, rest string) {
+	after, ok := strings.CutPrefix(path, "/k/")
+	if !ok {
+		return "", path
+	}
+	key, rest, ok = strings.Cut(after, "/")
+	if !ok {
+		return key, "/"
+	}
+	return key, "/" + rest
+}

@@ -1,0 +1,170 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/gateway/document"
+)
+
+// Protocol is a provider's wire format.
+type Protocol interface {
+	// Name is the first segment of the path at the gateway: "openai".
+	Name() string
+	// Endpoint returns the guarded endpoint at a path of the provider's API, with
+	// "/v1"; nil if it is none.
+	Endpoint(method, path string) Endpoint
+	// ErrorBody is an error in the provider's shape.
+	ErrorShape
+	// ErrorEvent is an error within a stream: type and data of one event.
+	ErrorEvent(code, message string) (eventType, data string)
+	// KeepAlive is what is written to a stream that is silent.
+	KeepAlive() []byte
+	// SetKey puts the provider's key into a request's headers.
+	SetKey(h http.Header, key string)
+}
+
+// Endpoint is one endpoint that the gateway understands.
+type Endpoint interface {
+	// Path is the entry path of its interactions: "openai/chat".
+	Path() string
+	// Request finds the interactions in a request.
+	Request(doc *document.Document) (*Request, error)
+	// Answer finds the interactions in an answer that is not streamed; an error
+	// means that it is no answer of this endpoint.
+	Answer(doc *document.Document, call *Call) (*Answer, error)
+	// Blocked is a complete answer, not streamed, that says only text.
+	Blocked(call *Call, text string) []byte
+	// Stream begins to translate a streamed answer.
+	Stream(call *Call, out *Out) Stream
+}
+
+// Request is what an endpoint found in a request.
+type Request struct {
+	Items  []*Item
+	Stream bool // the client asked for a stream
+	Model  string
+	// System, FirstUser and LastUser are texts of the conversation: for the session
+	// of clients that name none, and for the context of detectors.
+	System, FirstUser, LastUser string
+	// Settled is called when every decision is applied to the document; it may edit
+	// further, for example leave out a list that has become empty.
+	Settled func()
+	// Unanswerable means that a block can only be answered with an error, since the
+	// answer is not a text.
+	Unanswerable bool
+	// Protocol is whatever the endpoint wants to know again when the answer comes.
+	Protocol any
+}
+
+// Answer is what an endpoint found in an answer.
+type Answer struct {
+	Items   []*Item
+	Settled func()
+}
+
+// Call is one guarded request on its way.
+type Call struct {
+	Request  *Request
+	guard    Guard
+	record   func(ctx context.Context, t guardbook.EntryType, body any) error
+	base     guardbook.Interaction
+	decision guardbook.Decision // the strictest so far
+}
+
+// Interaction returns a new interaction of this call.
+func (c *Call) Interaction(kind guardbook.Kind) guardbook.Interaction {
+	in := c.base
+	in.Kind = kind
+	return in
+}
+
+// Text begins the decision on an output that arrives in pieces.
+func (c *Call) Text() Text {
+	return &callText{c, c.guard.Stream(c.Interaction(guardbook.KindOutput))}
+}
+
+// callText tells the call of the decisions of a Text.
+type callText struct {
+	call *Call
+	Text
+}
+
+func (t *callText) Write(ctx context.Context, piece string) (string, *guardbook.Decision, error) {
+	release, d, err := t.Text.Write(ctx, piece)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	return release, d, nil
+}
+
+func (t *callText) Close(ctx context.Context) (string, guardbook.Decision, error) {
+	rest, d, err := t.Text.Close(ctx)
+	if err != nil {
+		return "", d, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	t.call.note(d)
+	return rest, d, nil
+}
+
+// Decide decides on items of a streamed answer and applies the decisions.
+// The decision returned is the one that ends the exchange, or nil.
+func (c *Call) Decide(ctx context.Context, items ...*Item) (*guardbook.Decision, error) {
+	ds, err := c.decide(ctx, items)
+	if err != nil {
+		return nil, err
+	}
+	return apply(items, ds), nil
+}
+
+func (c *Call) decide(ctx context.Context, items []*Item) ([]guardbook.Decision, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
+	ins := make([]*guardbook.Interaction, len(items))
+	for i, it := range items {
+		in := &it.In
+		in.Tenant, in.Agent, in.Session = c.base.Tenant, c.base.Agent, c.base.Session
+		in.User, in.Parent, in.Path, in.Context = c.base.User, c.base.Parent, c.base.Path, c.base.Context
+		ins[i] = in
+	}
+	ds, err := c.guard.Decide(ctx, ins...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	for i := range ds {
+		if items[i].withhold(&ds[i]) {
+			_ = c.record(ctx, guardbook.TypeRefusal, guardbook.RefusalEntry{
+				Agent: c.base.Agent, Session: c.base.Session, Path: c.base.Path, Status: http.StatusOK, Code: "unreadable_tool_call",
+				Message: "Withheld although policy allowed it, entry " + ds[i].Entry + ": " + items[i].Unreadable + ".",
+			})
+		}
+		c.note(ds[i])
+	}
+	return ds, nil
+}
+
+// note keeps the strictest decision, for the headers of the answer.
+func (c *Call) note(d guardbook.Decision) {
+	if c.decision.Entry == "" || c.decision.Action != d.Action && guardbook.Stricter(c.decision.Action, d.Action) == d.Action {
+		c.decision = d
+	}
+}
+
+// Stream translates a streamed answer, event by event. Methods are called from one
+// goroutine. When a method returns a decision, the stream has been ended in the
+// protocol because of it.
+type Stream interface {
+	// Event takes one event. done means that the answer is complete.
+	Event(ctx context.Context, eventType string, data []byte) (done bool, blocked *guardbook.Decision, err error)
+	// End is called when the upstream ends without having said so. An error means
+	// that the answer is not complete.
+	End(ctx context.Context) (blocked *guardbook.Decision, err error)
+	// Stop ends the stream in the protocol with a text.
+	Stop(text string)
+	// Abandon has the decisions made on what was released so far, when the stream
+	// ends early. Nothing is written.
+	Abandon(ctx context.Context)
+}
