@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/guardbook/guardbook"
 )
@@ -187,9 +188,17 @@ func titleOf(d *guardbook.DecisionEntry, class guardbook.Class) string {
 	if d.Tool != nil && d.Tool.Name != "" {
 		tool = " " + d.Tool.Name
 	}
-	title := fmt.Sprintf("%s: %s %s in %s%s", d.Agent, what, verb, d.Kind, tool)
+	title := strings.Map(visible, fmt.Sprintf("%s: %s %s in %s%s", d.Agent, what, verb, d.Kind, tool))
 	if len(title) > 200 {
 		title = strings.ToValidUTF8(title[:197], "") + "..."
 	}
 	return title
+}
+
+// visible replaces what could break or reorder a line: a tool's name is not ours.
+func visible(r rune) rune {
+	if !unicode.IsPrint(r) || unicode.Is(unicode.Bidi_Control, r) {
+		return unicode.ReplacementChar
+	}
+	return r
 }

@@ -14,7 +14,7 @@ type payload struct {
 	Type      string        `json:"type"`      // alert.opened | alert.raised
 	Timestamp string        `json:"timestamp"` // when this attempt was made
 	Attempt   int           `json:"attempt"`
-	Text      string        `json:"text"` // one line for people; what chat services show
+	Text      string        `json:"text"` // one line for people
 	Link      string        `json:"link,omitzero"`
 	Alert     alertFacts    `json:"alert"`
 	Decision  respond.Facts `json:"decision"`
