@@ -18,7 +18,7 @@ func firstPlace(ctx context.Context, tx *sql.Tx, since time.Time) (int64, error)
 	t := ceilMicros(since)
 	first := int64(1) << 62
 	err := eachLog(ctx, tx, func(begin, end int64) error {
-		p, err := halve(ctx, tx, begin, end, t-slack)
+		p, err := halve(ctx, tx, begin, end, t-slack-1)
 		if p < end {
 			first = min(first, p)
 		}

@@ -176,7 +176,7 @@ func (a *Archive) Event(ctx context.Context, id string) (guardbook.Entry, error)
 		return guardbook.Entry{}, archive.ErrNotFound
 	}
 	if err != nil {
-		return guardbook.Entry{}, fmt.Errorf("archive event: %w", classify(err))
+		return guardbook.Entry{}, fmt.Errorf("archive event: %w", a.met(err))
 	}
 	return guardbook.ParseEntry(raw)
 }
@@ -255,12 +255,12 @@ func (a *Archive) query(ctx context.Context, q archive.Query, f func(*sql.Tx, *w
 	defer done()
 	tx, err := read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return classify(err)
+		return a.met(err)
 	}
 	defer tx.Rollback()
 	w, err := conditions(ctx, tx, q)
 	if err != nil {
-		return classify(err)
+		return a.met(err)
 	}
-	return classify(f(tx, w))
+	return a.met(f(tx, w))
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "embed"
@@ -39,9 +40,12 @@ type Archive struct {
 	path string
 	log  *slog.Logger
 
-	mu    sync.RWMutex // held for reading while the pools are used, for writing by Reset and Close
-	write *sql.DB      // one connection
-	read  *sql.DB
+	mu     sync.RWMutex // held for reading while the pools are used, for writing by Reset and Close
+	write  *sql.DB      // one connection; nil: closed, or a Reset failed half way
+	read   *sql.DB
+	closed bool
+
+	damaged atomic.Bool // a reader met damage: the next Write says so
 
 	cursorMu sync.Mutex // guards the writer's view of the cursor
 	logs     map[string]int64
@@ -181,6 +185,7 @@ func (a *Archive) disconnect() {
 func (a *Archive) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.closed = true
 	a.disconnect()
 	return nil
 }
@@ -189,12 +194,15 @@ func (a *Archive) Close() error {
 func (a *Archive) Reset(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.closed {
+		return fmt.Errorf("reset archive: %w", errClosed)
+	}
 	var damage error
 	if a.write != nil {
 		damage = a.check(ctx)
 	}
 	a.disconnect()
-	err := error(nil)
+	var err error
 	if errors.Is(damage, archive.ErrCorrupt) {
 		err = a.moveAside(damage)
 	} else {
@@ -206,6 +214,7 @@ func (a *Archive) Reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reset archive: %w", err)
 	}
+	a.damaged.Store(false)
 	return nil
 }
 
@@ -262,9 +271,21 @@ var errClosed = errors.New("the archive is closed")
 // pools returns the two pools and holds Reset and Close back until done is called.
 func (a *Archive) pools() (write, read *sql.DB, done func(), err error) {
 	a.mu.RLock()
-	if a.write == nil {
-		a.mu.RUnlock()
+	if a.write != nil {
+		return a.write, a.read, a.mu.RUnlock, nil
+	}
+	closed := a.closed
+	a.mu.RUnlock()
+	if closed {
 		return nil, nil, nil, errClosed
 	}
-	return a.write, a.read, a.mu.RUnlock, nil
+	return nil, nil, nil, fmt.Errorf("%w: it could not be opened again after a reset", archive.ErrCorrupt)
+}
+
+// met notes damage that a reader met, and marks its error.
+func (a *Archive) met(err error) error {
+	if err = classify(err); errors.Is(err, archive.ErrCorrupt) {
+		a.damaged.Store(true)
+	}
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/archive"
 )
 
 // logWidth is how far apart two logs are in the order of places.
@@ -65,6 +66,9 @@ func (a *Archive) Write(ctx context.Context, entries []guardbook.Entry) error {
 		return fmt.Errorf("write archive: %w", err)
 	}
 	defer done()
+	if a.damaged.Load() {
+		return fmt.Errorf("write archive: %w", archive.ErrCorrupt)
+	}
 	rows, err := rowsOf(entries)
 	if err == nil {
 		err = a.writeRows(ctx, write, entries[0].Log, rows)
