@@ -47,8 +47,8 @@ export function pieces(s: string, lines = false): Piece[] {
   for (const ch of s) {
     const c = ch.codePointAt(0) ?? 0;
     marks = mark.test(ch) ? marks + 1 : 0;
-    const plain = lines && (c === 0x0a || c === 0x09) ? true : !hidden(c) && marks <= maxMarks;
-    if (plain) {
+    const ordinary = lines && (c === 0x0a || c === 0x09) ? true : !hidden(c) && marks <= maxMarks;
+    if (ordinary) {
       run += ch;
       continue;
     }

@@ -249,8 +249,9 @@ export function useLoad<T>(read: () => Promise<T>, keys: readonly unknown[], eve
   useEffect(() => {
     setState({ data: undefined, error: undefined });
     reload();
+    const turns = turn;
     return () => {
-      turn.current++;
+      turns.current++; // an answer that is still under way is no longer wanted
     };
   }, [key, reload]);
   useEffect(() => {

@@ -35,8 +35,9 @@ export function TimelinePage({ query }: { query: URLSearchParams }) {
   );
 }
 
+const n = (v: number | undefined) => (v === undefined ? "–" : count(v));
+
 function Head({ data }: { data: Overview | undefined }) {
-  const n = (v: number | undefined) => (v === undefined ? "–" : count(v));
   const d = data?.decisions ?? {};
   const total = actions.reduce((sum, a) => sum + (d[a] ?? 0), 0);
   return (
