@@ -1,0 +1,5 @@
+//go:build !linux
+
+package book_test
+
+func actAsNobody() { panic("run the tests as somebody other than root") }
