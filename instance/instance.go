@@ -76,12 +76,11 @@ func Start(ctx context.Context, cfg *Config, version string, log *slog.Logger) (
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w (guardbook doctor tells who has the port)", cfg.Listen, err)
 	}
-	for _, step := range []func(context.Context) error{i.openBook, i.openReaders, i.openAccess, i.openGuard} {
+	for _, step := range []func(context.Context) error{i.openBook, i.openReaders, i.openAccess, i.openGuard, i.openDoors} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
-	i.server = gateway.NewServer(i.handler(), log)
 	return i, nil
 }
 
@@ -95,8 +94,7 @@ func (i *Instance) openBook(ctx context.Context) (err error) {
 		return fmt.Errorf("write the verifier key: %w", err)
 	}
 	// The archive's cursor is a second witness of how far the book had come.
-	i.archive, err = i.openArchive(ctx)
-	if err != nil {
+	if i.archive, err = sqlite.Open(ctx, filepath.Join(i.cfg.Data, "archive.db"), i.log); err != nil {
 		return err
 	}
 	seenLog, seen, err := i.archive.Cursor(ctx)
@@ -138,56 +136,37 @@ func loadRules() (*pattern.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the rule packs: %w", err)
 	}
-	return pattern.New(pack, pattern.Options{})
+	return pattern.New(pack, pattern.Options{}), nil
 }
 
-// openArchive opens the archive; a damaged one is put aside and filled anew.
-func (i *Instance) openArchive(ctx context.Context) (archive.Archive, error) {
-	return sqlite.Open(ctx, filepath.Join(i.cfg.Data, "archive.db"), i.log)
-}
-
-// openReaders brings the archive up to the book and folds containments and alerts
-// out of it.
+// openReaders folds containments out of the book; alerts fold it themselves as
+// they follow it.
 func (i *Instance) openReaders(ctx context.Context) error {
-	rec := recorder{i.book}
 	receivers, err := i.receivers()
 	if err != nil {
 		return err
 	}
+	if err := i.rebuild(ctx); err != nil {
+		return err
+	}
+	rec := recorder{i.book}
 	i.containments = respond.NewContainments(rec, i.log)
-	i.alerts = respond.NewAlerts(rec, receivers, i.log)
-	if err := archive.CatchUp(ctx, i.book, i.archive); err != nil {
-		return fmt.Errorf("bring the archive up to the book: %w", err)
-	}
-	return i.history(ctx, func(e guardbook.Entry) error {
-		if err := i.containments.Apply(e); err != nil {
-			return err
-		}
-		return i.alerts.Apply(ctx, e)
+	i.alerts = respond.NewAlerts(rec, receivers, respond.AlertOptions{
+		Log: i.log, Link: func(alert string) string { return i.URL() + "/alerts/" + alert },
 	})
-}
-
-// history gives the entries that state is folded from, oldest first, of every epoch.
-func (i *Instance) history(ctx context.Context, fn func(guardbook.Entry) error) error {
-	q := archive.Query{Types: []guardbook.EntryType{
-		guardbook.TypeContainment, guardbook.TypeAlert, guardbook.TypeNotification, guardbook.TypeAgent,
-	}}
-	for {
-		page, err := i.archive.Events(ctx, q)
-		if err != nil {
-			return fmt.Errorf("read the archive: %w", err)
-		}
-		for _, e := range page {
-			if err := fn(e); err != nil {
-				return fmt.Errorf("entry %d: %w", e.Seq, err)
-			}
-		}
-		if len(page) == 0 {
-			return nil
-		}
-		last := page[len(page)-1]
-		q.Log, q.After = last.Log, &last.Seq
+	if err := i.history(ctx, []guardbook.EntryType{guardbook.TypeContainment}, i.containments.Apply); err != nil {
+		return err
 	}
+	if i.book.Opened().Epoch == 1 {
+		return nil
+	}
+	alerting := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeAlert, guardbook.TypeNotification}
+	return i.history(ctx, alerting, func(e guardbook.Entry) error {
+		if e.Log == i.book.Origin() {
+			return nil // Run reads this log by itself
+		}
+		return i.alerts.Apply(e)
+	})
 }
 
 func (i *Instance) receivers() (map[string]respond.Receiver, error) {
@@ -200,7 +179,7 @@ func (i *Instance) receivers() (map[string]respond.Receiver, error) {
 		all["default"] = Receiver{Webhook: i.cfg.Webhook, Secret: i.cfg.WebhookSecret}
 	}
 	for name, r := range all {
-		hook, err := webhook.New(webhook.Options{URL: r.Webhook, Secret: r.Secret, Dashboard: i.URL()})
+		hook, err := webhook.New(r.Webhook, r.Secret)
 		if err != nil {
 			return nil, fmt.Errorf("receiver %q: %w", name, err)
 		}
@@ -212,7 +191,9 @@ func (i *Instance) receivers() (map[string]respond.Receiver, error) {
 func (i *Instance) openAccess(ctx context.Context) (err error) {
 	i.access, err = access.Open(ctx, access.Options{
 		Dir: i.cfg.Data, Recorder: recorder{i.book}, Log: i.log,
-		History: i.history,
+		History: func(ctx context.Context, fn func(guardbook.Entry) error) error {
+			return i.history(ctx, []guardbook.EntryType{guardbook.TypeAgent}, fn)
+		},
 	})
 	return err
 }
@@ -287,7 +268,7 @@ func (i *Instance) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for name, fn := range map[string]func(context.Context) error{
 		"archive":      func(ctx context.Context) error { return archive.Run(ctx, i.book, i.archive, i.log) },
-		"alerts":       func(ctx context.Context) error { return i.alerts.Run(ctx, i.book) },
+		"alerts":       func(ctx context.Context) error { return i.alerts.Run(ctx, i.book, 0) },
 		"containments": i.containments.Run,
 		"policy":       i.policies.Run,
 		"heartbeat":    func(ctx context.Context) error { i.beat(ctx); return nil },

@@ -1,0 +1,105 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/guardbook/guardbook/api"
+	"github.com/guardbook/guardbook/book"
+	"github.com/guardbook/guardbook/dashboard"
+	"github.com/guardbook/guardbook/evidence"
+	"github.com/guardbook/guardbook/evidence/derive"
+	"github.com/guardbook/guardbook/gateway"
+	"github.com/guardbook/guardbook/gateway/anthropic"
+	"github.com/guardbook/guardbook/gateway/inspect"
+	"github.com/guardbook/guardbook/gateway/openai"
+)
+
+// openDoors makes the handler of every path in interface.md: agents' doors first,
+// operators' behind them.
+func (i *Instance) openDoors(context.Context) error {
+	i.gateway = gateway.New(gateway.Options{
+		Guard: gateway.NewGuard(i.guard), Keys: i.access, BlockMode: gateway.BlockMode(i.cfg.BlockMode), Log: i.log,
+	})
+	openAI, err := openai.Handler(i.gateway, gateway.Upstream{URL: i.cfg.OpenAIUpstream, Key: i.cfg.OpenAIKey})
+	if err != nil {
+		return err
+	}
+	anthropicAPI, err := anthropic.Handler(i.gateway, gateway.Upstream{URL: i.cfg.AnthropicUpstream, Key: i.cfg.AnthropicKey})
+	if err != nil {
+		return err
+	}
+	operators := api.New(api.Options{
+		Access: i.access, Recorder: recorder{i.book}, Book: i.book, BookDir: i.bookDir(),
+		Key: i.key.EpochVerifier(i.book.Opened().Epoch), Fingerprint: i.key.Fingerprint(),
+		Archive: i.archive, Policies: i.policies, Containments: i.containments, Alerts: i.alerts,
+		Evidence: evidenceBuilder{i}, Rules: i.meaning(), Counters: i.guard, Version: i.version,
+		Stopping: i.stopping, Log: i.log,
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/openai/", openAI)
+	mux.Handle("/anthropic/", anthropicAPI)
+	mux.HandleFunc("/k/{key}/", func(w http.ResponseWriter, r *http.Request) {
+		_, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/k/"), "/")
+		if strings.HasPrefix(rest, "anthropic/") {
+			anthropicAPI.ServeHTTP(w, r)
+			return
+		}
+		openAI.ServeHTTP(w, r)
+	})
+	inspecting := inspect.Handler(i.gateway)
+	mux.Handle("/v1/inspect", inspecting)
+	mux.Handle("/v1/inspect/batch", inspecting)
+	for _, path := range []string{"/api/", "/healthz", "/readyz", "/metrics"} {
+		mux.Handle(path, operators)
+	}
+	mux.Handle("/", dashboard.Handler())
+	i.server = gateway.NewServer(mux, i.log)
+	return nil
+}
+
+// bookDir is where the current epoch's checkpoint and tiles are.
+func (i *Instance) bookDir() string {
+	return filepath.Join(i.cfg.Data, "book", fmt.Sprint(i.book.Opened().Epoch))
+}
+
+// evidenceBuilder builds packages from the running instance's own book.
+type evidenceBuilder struct{ i *Instance }
+
+func (b evidenceBuilder) Build(ctx context.Context, from, to time.Time, by string, w io.Writer) error {
+	if _, err := b.i.book.Seal(ctx); err != nil { // what is in the book by now belongs into the package
+		return err
+	}
+	r, err := book.OpenReader(filepath.Join(b.i.cfg.Data, "book"))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	src := evidence.FromBook(r, filepath.Join(b.i.cfg.Data, "bundles", "blobs"))
+	_, err = evidence.BuildZip(ctx, src, evidence.Options{
+		From: from, To: to, Key: b.i.key, By: by, Tool: derive.Tool{Version: b.i.version},
+		Role: "operator", AuthMethod: "operator API", Recorded: "an operator entry of type evidence_built",
+	}, w, nil)
+	return err
+}
+
+// ruleMeanings explains the rules of the first layer.
+type ruleMeanings map[string]string
+
+func (m ruleMeanings) Meaning(rule string) (string, bool) {
+	s, ok := m[rule]
+	return s, ok
+}
+
+func (i *Instance) meaning() ruleMeanings {
+	m := ruleMeanings{}
+	for _, r := range i.engine.Rules() {
+		m[r.ID] = r.Meaning
+	}
+	return m
+}
