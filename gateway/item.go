@@ -45,13 +45,14 @@ func (it *Item) AddValue(v document.Value) {
 // AddStrings adds every string within a value.
 func (it *Item) AddStrings(v document.Value) { v.Strings(it.Add) }
 
-// AddIdentifier adds a string that should be a short identifier, unless it is one:
-// an identifier needs no scanning.
-func (it *Item) AddIdentifier(v document.Value) {
-	if v.IsString() && document.Plain(v.Text()) {
-		return
-	}
-	it.AddStrings(v)
+// AddIdentifiers adds the strings within a value that should be short identifiers,
+// except for those that are: an identifier needs no scanning.
+func (it *Item) AddIdentifiers(v document.Value) {
+	v.Strings(func(at document.Place, text string) {
+		if !document.Plain(text) {
+			it.Add(at, text)
+		}
+	})
 }
 
 // AddUnread names content that is not read: an image, audio, a file.

@@ -165,6 +165,9 @@ func (s *streaming) ended(blocked *guardbook.Decision, err error) (outcome, deta
 // failed ends the stream with an error in the protocol.
 func (s *streaming) failed(err error) (outcome, detail, containment string) {
 	s.tr.Abandon(s.ctx)
+	if errors.Is(err, ErrReported) {
+		return outcomeFailed, "upstream_error: " + err.Error(), ""
+	}
 	code, message := "upstream_broken", "The upstream's answer broke off or cannot be read; what came of it was passed on."
 	var syntax *document.SyntaxError
 	var incomplete *IncompleteError
@@ -187,6 +190,10 @@ func (s *streaming) failed(err error) (outcome, detail, containment string) {
 
 // ErrNotDurable is the error of a Stream whose decision could not be recorded.
 var ErrNotDurable = errors.New("the decision could not be recorded")
+
+// ErrReported is the error of a Stream when the upstream has told the client of a
+// failure itself, in the protocol.
+var ErrReported = errors.New("the upstream reported an error within its answer")
 
 // IncompleteError is the error of a Stream when the upstream's answer lacks
 // something.

@@ -1,0 +1,148 @@
+package anthropic
+
+import (
+	"encoding/json/jsontext"
+	"strings"
+
+	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/gateway"
+	"github.com/guardbook/guardbook/gateway/document"
+)
+
+// clientTools are the families of the provider's own tools that run at the client:
+// their calls come back in the answer and are decided on there, like any other.
+var clientTools = []string{"bash", "text_editor", "computer", "memory"}
+
+// tools is the list of tools that are offered to the model.
+func (r *reading) tools(list document.Value) {
+	if list.Kind() != '[' {
+		r.rest.AddStrings(list)
+		return
+	}
+	for t := list.First(); t.Exists(); t = t.Next() {
+		kind, name := t.Get("type").Text(), t.Get("name").Text()
+		if runsAtProvider(kind) {
+			r.hosted(family(kind), name, t)
+		}
+		it := gateway.NewItem(guardbook.KindToolDefinition, "")
+		it.In.Tool = &guardbook.Tool{Name: name}
+		t.Strings(func(at document.Place, text string) {
+			if !document.Plain(text) {
+				it.Add(at, text)
+			}
+		})
+		it.Block = func(guardbook.Decision) { r.drop(name, t) }
+		r.Items = append(r.Items, it)
+	}
+}
+
+// runsAtProvider reports whether a type of tool runs where its calls are not seen
+// before they run. A toolset stands and falls with its MCP server.
+func runsAtProvider(kind string) bool {
+	if kind == "" || kind == "custom" || kind == "mcp_toolset" {
+		return false
+	}
+	for _, c := range clientTools {
+		if family(kind) == c {
+			return false
+		}
+	}
+	return true
+}
+
+// family is a type of tool without the date of its version: web_search_20250305.
+func family(kind string) string {
+	name, date, ok := cutLast(kind, "_")
+	if !ok || len(date) != 8 || strings.Trim(date, "0123456789") != "" {
+		return kind
+	}
+	return name
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// hosted asks whether the agent may use a tool that runs at the provider: its calls
+// are seen when they have run, so permission is asked for when it is offered. The
+// call has no arguments.
+func (r *reading) hosted(tool, name string, v document.Value) {
+	it := gateway.NewItem(guardbook.KindToolCall, "")
+	it.In.Tool = &guardbook.Tool{Server: "anthropic", Name: tool, Arguments: jsontext.Value("{}")}
+	it.Block = func(guardbook.Decision) { r.drop(name, v) }
+	it.Redact = func(guardbook.Decision) {}
+	r.Items = append(r.Items, it)
+}
+
+// servers are MCP servers that the provider talks to on the agent's behalf. Each is
+// a call of the tool "mcp_servers" with the server's name and URL, for policy to
+// allow or not. A server's authorization token is for the server; it is not read.
+func (r *reading) servers(list document.Value) {
+	if list.Kind() != '[' {
+		r.rest.AddStrings(list)
+		return
+	}
+	for s := list.First(); s.Exists(); s = s.Next() {
+		name := s.Get("name").Text()
+		it := gateway.NewItem(guardbook.KindToolCall, "")
+		it.In.Tool = &guardbook.Tool{Server: "anthropic", Name: "mcp_servers",
+			Arguments: jsontext.Value(`{"name":` + document.Quote(name) + `,"url":` + document.Quote(s.Get("url").Text()) + `}`)}
+		it.Block = func(guardbook.Decision) {
+			if r.droppedServers == nil {
+				r.droppedServers = map[string]bool{}
+			}
+			r.droppedServers[name] = true
+			s.Remove()
+		}
+		it.Redact = it.Block // an address that must be redacted is none to connect to
+		r.Items = append(r.Items, it)
+		for v := s.First(); v.Exists(); v = v.Next() {
+			switch v.Name() {
+			case "name", "url", "authorization_token":
+			case "type", "tool_configuration":
+				r.rest.AddIdentifiers(v)
+			default:
+				r.rest.AddStrings(v)
+			}
+		}
+		if s.Kind() != '{' {
+			r.rest.AddStrings(s)
+		}
+	}
+}
+
+func (r *reading) drop(name string, v document.Value) {
+	if r.dropped == nil {
+		r.dropped = map[string]bool{}
+	}
+	r.dropped[name] = true
+	v.Remove()
+}
+
+// settle takes out what has lost its meaning with what was dropped: a toolset of a
+// server that is not there, an empty list, a choice of a tool that is not there.
+func (r *reading) settle() {
+	if r.dropped == nil && r.droppedServers == nil {
+		return
+	}
+	if list := r.root.Get("mcp_servers"); list.Exists() && list.Left() == 0 {
+		list.Remove()
+	}
+	list, choice := r.root.Get("tools"), r.root.Get("tool_choice")
+	for t := list.First(); t.Exists(); t = t.Next() {
+		if t.Get("type").Text() == "mcp_toolset" && r.droppedServers[t.Get("mcp_server_name").Text()] {
+			t.Remove()
+		}
+	}
+	if list.Exists() && list.Left() == 0 {
+		list.Remove()
+		choice.Remove()
+	}
+	if choice.Get("type").Text() == "tool" && r.dropped[choice.Get("name").Text()] {
+		choice.Remove()
+	}
+}
