@@ -84,6 +84,7 @@ func (b evidenceBuilder) Build(ctx context.Context, from, to time.Time, by strin
 	_, err = evidence.BuildZip(ctx, src, evidence.Options{
 		From: from, To: to, Key: b.i.key, By: by, Tool: derive.Tool{Version: b.i.version},
 		Role: "operator", AuthMethod: "operator API", Recorded: "an operator entry of type evidence_built",
+		Archive: evidence.FromArchive(b.i.archive),
 	}, w, nil)
 	return err
 }
