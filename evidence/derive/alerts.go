@@ -10,7 +10,7 @@ import (
 type alerts struct {
 	m      map[string]*alert
 	order  []*alert
-	events map[string]string // id of an entry -> alert that it opened or repeated
+	byRule map[string][]*alert // by agent and rule, oldest first
 	open   map[string][]*alert
 	steps  int64 // alert entries in the window
 	sends  int64 // notification entries in the window
@@ -39,10 +39,11 @@ type alert struct {
 	disposition, comment string
 	contained            time.Time // the first kill that covers it while it was open
 	entries              []Ref
+	first, end           Ref // the event that opened it and the entry that closed it
 }
 
 func (a *alerts) init() {
-	a.m, a.events, a.open = map[string]*alert{}, map[string]string{}, map[string][]*alert{}
+	a.m, a.byRule, a.open = map[string]*alert{}, map[string][]*alert{}, map[string][]*alert{}
 }
 
 func (s *state) alert(x event, b guardbook.AlertEntry) {
@@ -57,17 +58,23 @@ func (s *state) alert(x event, b guardbook.AlertEntry) {
 		a = &alert{AlertEntry: b, ref: x.ref, log: x.Log, rec: x.Rec, in: x.in, opened: x.ts, final: b.Severity, count: 1, lastAt: x.ts, owner: b.Owner}
 		s.alerts.m[b.Alert] = a
 		s.alerts.order = append(s.alerts.order, a)
+		s.alerts.forget(b.Agent)
 		s.alerts.open[b.Agent] = append(s.alerts.open[b.Agent], a)
+		key := b.Agent + " " + b.Rule
+		a.first = x.ref
+		for _, d := range s.decisions.pending[key] {
+			if d.ref.ID == b.Event {
+				a.first = d.ref
+			}
+		}
+		s.alerts.byRule[key] = append(s.alerts.byRule[key], a)
+		delete(s.decisions.pending, key)
 		if a.in {
 			s.walk.offer(walkAlert, x)
 		}
 	}
 	if len(a.entries) < maxRefs {
 		a.entries = append(a.entries, x.ref)
-	}
-	if b.Event != "" {
-		s.alerts.events[b.Event] = b.Alert
-		delete(s.decisions.pending, b.Event)
 	}
 	switch b.Op {
 	case "repeated":
@@ -85,6 +92,7 @@ func (s *state) alert(x event, b guardbook.AlertEntry) {
 	case "assigned":
 		a.owner, a.assigned = b.Owner, x.ts
 	case "closed":
+		a.end = x.ref
 		a.closed, a.closedBy, a.disposition, a.comment = x.ts, b.By, b.Disposition, b.Comment
 		if b.Count > a.count {
 			a.count = b.Count
@@ -148,15 +156,25 @@ func (as *alerts) forget(agent string) {
 	as.open[agent] = list
 }
 
-// standing reports whether an alert about the same agent and rule is open now.
-func (as *alerts) standing(agent, rule string) bool {
-	as.forget(agent)
-	for _, a := range as.open[agent] {
-		if a.Rule == rule {
-			return true
+// of is the alert that gathers a decision: the one that it opened, or the one
+// about the same agent and rule that was open then. Repeated events have no entry
+// of their own, so this follows from the order of the book.
+func (as *alerts) of(agent, rule string, class guardbook.Class, at Ref) *alert {
+	var found *alert
+	for _, a := range as.byRule[agent+" "+rule] {
+		if at.before(a.first) || a.end.ID != "" && a.end.before(at) {
+			continue
+		}
+		if found == nil || a.Class == class || found.Class != class {
+			found = a
 		}
 	}
-	return false
+	return found
+}
+
+// before reports whether an entry stands before another.
+func (r Ref) before(o Ref) bool {
+	return r.Epoch < o.Epoch || r.Epoch == o.Epoch && r.Seq < o.Seq
 }
 
 // statusAt is an alert's status at a time; zero is the end of all.

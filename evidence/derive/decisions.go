@@ -25,18 +25,17 @@ type decisions struct {
 	sessions     map[string]*clientSeq
 	passed       int64 // passthroughs in the window
 
-	layers     episodes // COV-04
-	unread     episodes // COV-05
-	monitor    episodes // COV-10
-	strangers  episodes // COV-03
-	noPolicy   episodes // ACC-01
-	outside    episodes // ACC-03
-	removed    episodes // ACC-05
-	unalerted  episodes // ALR-01
-	unknown    episodes // CHG-01
-	toolAgents map[string]bool
-	pending    map[string]pendingHigh
-	proofs     []Ref // high and above
+	layers     episodes                 // COV-04
+	unread     episodes                 // COV-05
+	monitor    episodes                 // COV-10
+	strangers  episodes                 // COV-03
+	noPolicy   episodes                 // ACC-01
+	outside    episodes                 // ACC-03
+	removed    episodes                 // ACC-05
+	unalerted  episodes                 // ALR-01
+	unknown    episodes                 // CHG-01
+	pending    map[string][]pendingHigh // by agent and rule
+	proofs     []Ref                    // high and above
 	proofsLeft int64
 }
 
@@ -56,7 +55,7 @@ type clientSeq struct {
 
 func (d *decisions) init() {
 	d.kinds, d.classes, d.severities = map[guardbook.Kind]int64{}, map[guardbook.Class]int64{}, map[string]int64{}
-	d.sessions, d.toolAgents, d.pending = map[string]*clientSeq{}, map[string]bool{}, map[string]pendingHigh{}
+	d.sessions, d.pending = map[string]*clientSeq{}, map[string][]pendingHigh{}
 	d.layers.gap, d.unread.gap = quiet, quiet
 }
 
@@ -198,10 +197,10 @@ func (s *state) alarm(x event, b *guardbook.DecisionEntry) {
 		d.unalerted.hit(object, x.ts, x.ref, b.Severity.String()+" decision; policy "+orNone(b.Policy)+" names no receiver for its severity")
 		return
 	}
-	if s.alerts.standing(b.Agent, b.Rule) {
+	if s.alerts.of(b.Agent, b.Rule, "", x.ref) != nil {
 		return
 	}
-	d.pending[x.ID] = pendingHigh{object, b.Severity.String() + " decision for receiver " + b.Alert + ", and no alert entry names it", x.ts, x.ref}
+	d.pending[object] = append(d.pending[object], pendingHigh{object, b.Severity.String() + " decision for receiver " + b.Alert + ", and no alert gathers it", x.ts, x.ref})
 }
 
 // passthrough notes a request that policy let through unread.
@@ -213,14 +212,12 @@ func (s *state) passthrough(x event, b guardbook.PassthroughEntry) {
 	s.decisions.unread.hit(b.Agent+" "+b.Method+" "+b.Endpoint, x.ts, x.ref, "endpoint passed unread by rule "+orNone(b.Rule)+" of policy "+orNone(b.Policy))
 }
 
-// settleAlarms keeps the decisions of high severity that no alert named until the end.
+// settleAlarms lists the decisions of high severity that no alert gathers.
 func (s *state) settleAlarms() {
 	d := &s.decisions
 	var left []pendingHigh
-	for id, p := range d.pending {
-		if s.alerts.events[id] == "" {
-			left = append(left, p)
-		}
+	for _, list := range d.pending {
+		left = append(left, list...)
 	}
 	slices.SortFunc(left, func(a, b pendingHigh) int {
 		return cmp.Or(cmp.Compare(a.ref.Epoch, b.ref.Epoch), cmp.Compare(a.ref.Seq, b.ref.Seq))

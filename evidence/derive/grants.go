@@ -93,7 +93,8 @@ func parsePolicies(src []byte) []policyText {
 }
 
 // matchLength says whether a pattern with * covers a name and how specific it
-// is: an exact name beats a pattern, a longer pattern a shorter one.
+// is: an exact name beats a pattern, and of patterns the one with more characters
+// that are not *.
 func matchLength(pattern, name string) (int, bool) {
 	if pattern == name {
 		return 1 << 20, true
@@ -114,7 +115,7 @@ func matchLength(pattern, name string) (int, bool) {
 		}
 		rest = rest[i+len(part):]
 	}
-	return len(pattern), strings.HasSuffix(rest, last)
+	return len(pattern) - strings.Count(pattern, "*"), strings.HasSuffix(rest, last)
 }
 
 // covering returns the policy of a list that covers an agent, and by which pattern.

@@ -56,7 +56,7 @@ var scanColumns = []column{
 	{"degraded_detail", "what failed", "text", "decision.layers.error", true},
 	{"client_seq", "the caller's own number", "count", "decision.client_seq", true},
 	{"content_commitment", "salted commitment to the content", "text", "decision.commitment", true},
-	{"alert_id", "the alert that it opened or repeated", "text", "alert.alert where alert.event is this row", true},
+	{"alert_id", "the alert that it opened or repeated", "text", "the alert of the agent and rule that it opened, or that was open", true},
 	{"containment_id", "the containment that stopped it", "text", "decision.containment", true},
 }
 
@@ -148,11 +148,26 @@ func (w *writer) scanRow(x event, b *guardbook.DecisionEntry) error {
 	return w.scans.t.row(x.ID, x.Seq, x.Log, x.TS, x.Rec, x.Tenant, b.Agent, x.Instance, b.Session, b.Path, string(b.Kind), server, tool,
 		strings.Join(layers, "; "), verdictOf(b), string(b.Decision), string(b.Mode), class, owasp, atlas, b.Severity.String(), confidence,
 		len(b.Findings)+b.Truncated, b.Rule, b.Policy, b.Bundle, b.Micros, b.Cached, degradedDecision(b), strings.Join(failed, "; "), clientSeq,
-		b.Commitment, w.s.alerts.events[x.ID], b.Containment)
+		b.Commitment, w.s.alertID(x.ref, b), b.Containment)
 }
 
 func (w *writer) accessRow(x event, b *guardbook.DecisionEntry) error {
 	server, tool := toolOf(b)
 	return w.access.t.row(x.ID, x.Seq, x.Log, x.TS, x.Rec, b.Agent, b.Session, b.User, b.Parent, server, tool, verdictOf(b), string(b.Decision),
 		b.Decision.Releases(), string(b.Mode), b.Rule, b.Policy, b.Bundle, b.Severity.String(), b.Message, b.FailOpen, b.Containment, b.Commitment)
+}
+
+// alertID is the alert that gathers a decision, if one does.
+func (s *state) alertID(at Ref, b *guardbook.DecisionEntry) string {
+	if b.Alert == "" {
+		return ""
+	}
+	class := guardbook.Class("")
+	if f := worst(b.Findings); f != nil {
+		class = f.Class
+	}
+	if a := s.alerts.of(b.Agent, b.Rule, class, at); a != nil {
+		return a.Alert
+	}
+	return ""
 }

@@ -134,7 +134,7 @@ func (w *writer) walkStep(b *strings.Builder, what string) {
 		}
 		break
 	}
-	if id := w.s.alerts.events[s.e.ID]; id != "" {
+	if id := w.s.alertID(s.ref, d); id != "" {
 		fmt.Fprintf(b, "- alert: `%s`, see alerts/alerts.csv and alerts/notifications.csv\n", code(id))
 	}
 }
