@@ -50,25 +50,14 @@ type Tool struct {
 	// Deny is the reason for which the tool is never called; empty if the entry
 	// allows.
 	Deny string
-	// Arguments holds the arguments that the entry allows, in the order of the
-	// file. Every other argument is refused unless Additional is set.
-	Arguments  []Argument
-	Additional bool
-	Approval   *Approval           // a person has to agree before the tool runs
-	Severity   *guardbook.Severity // of a refusal by this entry; nil: high
+	// Arguments holds the arguments that the entry allows; nil if it denies.
+	Arguments *argument.Set
+	Approval  *Approval           // a person has to agree before the tool runs
+	Severity  *guardbook.Severity // of a refusal by this entry; nil: high
 
-	names    string // the names of Arguments, for a refusal's message
-	rule     string // "billing-bot/tools/query_database"
+	rule     string   // "billing-bot/tools/query_database"
+	rules    []string // of each argument: "billing-bot/tools/query_database/query"
 	severity guardbook.Severity
-}
-
-// Argument is one argument that a tool may be called with.
-type Argument struct {
-	Name     string
-	Optional bool // may be missing or null
-	Type     argument.Type
-
-	rule string // "billing-bot/tools/query_database/query"
 }
 
 // Approval says who has to agree to a call, and within what time.

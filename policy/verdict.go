@@ -122,12 +122,12 @@ func (p *Policy) compile() {
 		if t.Deny == "" && !slices.Contains(names, t.Name) {
 			names = append(names, t.Name)
 		}
-		args := make([]string, len(t.Arguments))
-		for j := range t.Arguments {
-			t.Arguments[j].rule = t.rule + "/" + t.Arguments[j].Name
-			args[j] = t.Arguments[j].Name
+		if t.Arguments != nil {
+			t.rules = make([]string, len(t.Arguments.Fields))
+			for j, f := range t.Arguments.Fields {
+				t.rules[j] = t.rule + "/" + f.Name
+			}
 		}
-		t.names = argument.Among(args)
 	}
 	p.toolNames = argument.Among(names)
 	for i := range p.Findings {

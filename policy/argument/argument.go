@@ -64,9 +64,19 @@ func Among(values []string) string {
 	return strings.Join(values, ", ")
 }
 
-// elements returns the values of a JSON array.
+// elements returns the values of a JSON array, which does not need to be kept.
 func elements(value jsontext.Value) ([]jsontext.Value, error) {
 	var out []jsontext.Value
 	err := json.Unmarshal(value, &out)
 	return out, err
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// Problem is why the options of a type cannot be used, and where: the option's
+// name as a policy file spells it, and the index within it if it is a list.
+type Problem struct {
+	Field   string
+	Index   int // -1: the option as a whole
+	Message string
 }
