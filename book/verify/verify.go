@@ -314,7 +314,7 @@ func (v *verifier) record(c checked) {
 		return
 	}
 	if c.Seq > v.want {
-		v.missing(c.Seq, c.File)
+		v.missing(c.Seq, c.File, c.Offset)
 	}
 	v.out.Records++
 	v.inspect(c)
@@ -341,7 +341,7 @@ func (v *verifier) record(c checked) {
 		v.problem("altered", c.Seq, c.File, c.Offset, leaf, c.leaf, "the record was altered: its bytes have another hash than the one it was written with")
 	}
 	v.grow(c.Seq, leaf, tile, inTile, c.Hashes, c.File)
-	v.tiles.entry(c)
+	v.tiles.entry(c, leaf)
 	if c.Seq == v.last.Size {
 		v.unsignedSince = c.rec
 	}
@@ -382,9 +382,9 @@ func (v *verifier) grow(seq int64, leaf, tile hash, inTile bool, stored []byte, 
 
 // missing notes that records are absent and goes on with the hashes that the
 // tiles have of them, so that what follows can still be checked.
-func (v *verifier) missing(until int64, file string) {
+func (v *verifier) missing(until int64, file string, offset int64) {
 	v.out.Missing += until - v.want
-	v.problem("missing", v.want, file, -1, v.want, until, "%s missing", numbers(v.want, until-1))
+	v.problem("missing", v.want, file, offset, v.want, until, "%s missing", numbers(v.want, until-1))
 	for v.want < until {
 		tile, ok := v.tiles.leaf(v.want)
 		v.grow(v.want, tile, tile, ok, nil, "")
