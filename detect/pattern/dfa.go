@@ -17,6 +17,7 @@ type automaton struct {
 type output struct {
 	rule   int32
 	length int32
+	word   bool // only when the byte before is not of a word
 }
 
 type node struct {
@@ -27,13 +28,13 @@ type node struct {
 }
 
 // newAutomaton builds the automaton of words[i] for the rule with number i.
-func newAutomaton(words map[int][]string) *automaton {
+func newAutomaton(words map[int][]literal) *automaton {
 	a := &automaton{}
 	trie := []node{{edges: map[byte]int{}}}
 	used := [256]bool{}
 	for rule := range maxKey(words) + 1 {
-		for _, w := range words[rule] {
-			at := 0
+		for _, l := range words[rule] {
+			w, at := l.text, 0
 			for i := range len(w) {
 				used[w[i]] = true
 				to, ok := trie[at].edges[w[i]]
@@ -44,7 +45,7 @@ func newAutomaton(words map[int][]string) *automaton {
 				}
 				at = to
 			}
-			trie[at].out = append(trie[at].out, output{int32(rule), int32(len(w))})
+			trie[at].out = append(trie[at].out, output{int32(rule), int32(len(w)), l.word})
 		}
 	}
 	var bytes []byte // the byte of each class; class 0 is every other
@@ -110,7 +111,7 @@ func newAutomaton(words map[int][]string) *automaton {
 	return a
 }
 
-func maxKey(m map[int][]string) int {
+func maxKey(m map[int][]literal) int {
 	most := -1
 	for k := range m {
 		most = max(most, k)

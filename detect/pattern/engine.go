@@ -44,14 +44,14 @@ func New(p *Pack, o Options) *Engine {
 		o.MaxFindings = 1000
 	}
 	e := &Engine{version: p.Version, opt: o, rules: p.Rules, byID: map[string]*Rule{}, active: map[guardbook.Kind][]bool{}}
-	words := map[string]map[int][]string{onText: {}, onFolded: {}}
+	words := map[string]map[int][]literal{onText: {}, onFolded: {}}
 	for i, r := range p.Rules {
 		e.byID[r.ID] = r
 		if r.scan != nil {
 			e.scanning = append(e.scanning, i)
 			continue
 		}
-		words[r.On][i] = r.need.literals
+		words[r.On][i] = r.need.keywords()
 	}
 	e.text, e.folded = newAutomaton(words[onText]), newAutomaton(words[onFolded])
 	for _, k := range guardbook.Kinds {

@@ -28,6 +28,7 @@ type need struct {
 }
 
 const (
+	useless     = -1000   // the score of literals that tell nothing
 	maxReach    = 8 << 10 // bytes on either side of a literal, for expressions without a longest match
 	maxLiterals = 96      // literals that one part of an expression may give
 	minLiteral  = 3       // shortest literal that tells anything
@@ -42,10 +43,38 @@ type part struct {
 	best  *need    // the best literals inside it; nil: none
 }
 
+// wordStart stands in literals for \b. At their start, before a letter or digit,
+// it says that the byte before must be none; elsewhere it is dropped.
+const wordStart = "\b"
+
+// literal is a keyword as the automaton looks for it.
+type literal struct {
+	text string
+	word bool // only at the start of a word
+}
+
+// keywords takes the marks of word starts out of a need's literals.
+func (n *need) keywords() []literal {
+	out := make([]literal, 0, len(n.literals))
+	seen := map[literal]bool{}
+	for _, s := range n.literals {
+		text := strings.ReplaceAll(s, wordStart, "")
+		l := literal{text, strings.HasPrefix(s, wordStart) && text != "" && wordByte(text[0])}
+		if !seen[l] {
+			seen[l] = true
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// wordByte reports whether a byte is of a word as \b sees it.
+func wordByte(c byte) bool { return alnum(c) || c == '_' }
+
 // requirements works out the need of an expression; ok is false when there is none.
 func requirements(re *syntax.Regexp) (need, bool) {
 	p := analyse(re)
-	if p.best == nil || p.best.score() < 0 {
+	if p.best == nil || p.best.score() <= useless {
 		return need{}, false
 	}
 	n := *p.best
@@ -62,14 +91,18 @@ func requirements(re *syntax.Regexp) (need, bool) {
 // a stream must hold back least.
 func (n *need) score() float64 {
 	if len(n.literals) == 0 {
-		return -1
+		return useless
 	}
 	shortest := infinite
-	for _, l := range n.literals {
-		shortest = min(shortest, len(l))
+	for _, l := range n.keywords() {
+		length := len(l.text)
+		if l.word && length > 1 {
+			length++ // as telling as another letter
+		}
+		shortest = min(shortest, length)
 	}
 	if shortest < minLiteral {
-		return -1
+		return useless
 	}
 	s := float64(min(shortest, 9))*10 - 2.5*math.Log2(float64(len(n.literals)))
 	if n.before == 0 {
@@ -98,8 +131,10 @@ func analyse(re *syntax.Regexp) part {
 
 func analyseOp(re *syntax.Regexp) part {
 	switch re.Op {
-	case syntax.OpEmptyMatch, syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpWordBoundary, syntax.OpNoWordBoundary:
+	case syntax.OpEmptyMatch, syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText, syntax.OpNoWordBoundary:
 		return part{exact: []string{""}}
+	case syntax.OpWordBoundary:
+		return part{exact: []string{wordStart}}
 	case syntax.OpLiteral:
 		return literalPart(re)
 	case syntax.OpCharClass:
@@ -185,6 +220,11 @@ func repeatPart(p part, least, most int) part {
 		if most == 1 && p.exact != nil {
 			out.exact = union(p.exact, []string{""})
 		}
+		if most == 2 && p.exact != nil {
+			if twice := product(p.exact, p.exact); twice != nil {
+				out.exact = union(union(p.exact, []string{""}), twice)
+			}
+		}
 		return out
 	}
 	out.start = p.start
@@ -214,10 +254,10 @@ func alternatePart(subs []*syntax.Regexp) part {
 		p := analyse(s)
 		out.max = max(out.max, p.max)
 		if out.start != nil {
-			if p.start == nil || len(out.start)+len(p.start) > maxLiterals {
+			if p.start == nil {
 				out.start = nil
 			} else {
-				out.start = union(out.start, p.start)
+				out.start = shorten(union(out.start, p.start), maxLiterals)
 			}
 		}
 		if out.exact != nil {
@@ -228,7 +268,7 @@ func alternatePart(subs []*syntax.Regexp) part {
 			}
 		}
 		if out.best != nil {
-			if p.best == nil || p.best.score() < 0 || len(out.best.literals)+len(p.best.literals) > maxLiterals {
+			if p.best == nil || p.best.score() <= useless || len(out.best.literals)+len(p.best.literals) > maxLiterals {
 				out.best = nil
 			} else {
 				out.best = &need{
@@ -264,7 +304,7 @@ func concatPart(subs []*syntax.Regexp) part {
 		}
 		exact := []string{""}
 		for j := i; j < len(parts); j++ {
-			if start := product(exact, parts[j].start); len(start) > 0 {
+			if start := product(exact, shorten(parts[j].start, maxLiterals/len(exact))); len(start) > 0 {
 				out.best = better(out.best, &need{literals: start, before: before, after: rest[i]})
 				if i == 0 {
 					out.start = start
@@ -307,6 +347,28 @@ func product(a, b []string) []string {
 	return union(out, nil)
 }
 
+// shorten cuts starts of matches to common shorter ones until they are few
+// enough; nil when they would become too short to tell anything.
+func shorten(set []string, most int) []string {
+	if len(set) <= most {
+		return set
+	}
+	for _, n := range []int{10, 8, 6, 5, 4, 3} {
+		var cut []string
+		for _, s := range set {
+			k := min(len(s), n)
+			if strings.HasPrefix(s, wordStart) {
+				k = min(len(s), n+1)
+			}
+			cut = append(cut, s[:k])
+		}
+		if cut = union(cut, nil); len(cut) <= most {
+			return cut
+		}
+	}
+	return nil
+}
+
 // union joins two sets of strings, each once, in order.
 func union(a, b []string) []string {
 	out := make([]string, 0, len(a)+len(b))
@@ -341,6 +403,9 @@ func rewrite(re *syntax.Regexp, wide bool) *syntax.Regexp {
 	switch re.Op {
 	case syntax.OpCharClass:
 		re.Rune = dropFoldedRunes(re.Rune)
+		if wide && smallWithSpace(re.Rune) {
+			re.Rune = append([]rune{'\n', '\n'}, re.Rune...)
+		}
 	case syntax.OpLiteral:
 		fold := re.Flags&syntax.FoldCase != 0
 		plain := true
@@ -366,6 +431,20 @@ func rewrite(re *syntax.Regexp, wide bool) *syntax.Regexp {
 		return &syntax.Regexp{Op: syntax.OpConcat, Sub: subs}
 	}
 	return re
+}
+
+// smallWithSpace reports whether a class lists a few characters, a space among
+// them but no newline: "[ ,-]". (A class like [^.\n] is large.)
+func smallWithSpace(ranges []rune) bool {
+	n, space := 0, false
+	for i := 0; i < len(ranges); i += 2 {
+		n += int(ranges[i+1]-ranges[i]) + 1
+		if ranges[i] <= '\n' && '\n' <= ranges[i+1] {
+			return false
+		}
+		space = space || ranges[i] <= ' ' && ' ' <= ranges[i+1]
+	}
+	return space && n <= 16
 }
 
 // folds reports whether a rune's case variants are not just the two ASCII ones.

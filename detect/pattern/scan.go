@@ -112,6 +112,9 @@ func (s *scan) keywords(a *automaton, v *normalize.View) {
 			}
 			n := &s.e.rules[i].need
 			at := end - int(o.length)
+			if o.word && at > 0 && wordByte(text[at-1]) {
+				continue
+			}
 			w := window{runeStart(text, at-n.before-utf8.UTFMax), runeEnd(text, at+n.after+utf8.UTFMax)}
 			last := &s.open[i]
 			switch {
