@@ -379,8 +379,8 @@ func (v *verifier) judgeIPE(name string, p derive.Population, facts *derive.Fact
 	if err != nil || d.RowCount != p.Rows || rows != p.Rows || !maps.Equal(d.FileSHA256, files) || d.Query.Text != p.Query || !slices.Equal(d.CountByDay, p.Days) && len(d.CountByDay)+len(p.Days) > 0 {
 		v.problem(Problem{Code: "ipe_differs", File: name, Expected: fmt.Sprintf("%d rows", p.Rows), Got: fmt.Sprintf("%d rows stated, %d in the CSV", d.RowCount, rows), Message: "the description does not fit the population"})
 	}
-	n := len(d.TieOuts) - len(ties)
-	if n < 0 || !slices.EqualFunc(d.TieOuts[n:], ties, func(a, b derive.TieOut) bool { a.Population, b.Population = "", ""; return a == b }) {
+	n := len(d.TieOuts) - len(ties) // the first are the rows, counted in different ways
+	if n < 1 || slices.ContainsFunc(d.TieOuts[:max(n, 0)], func(t derive.TieOut) bool { return t.CountA != p.Rows || t.CountB != p.Rows || t.Delta != 0 }) || !slices.EqualFunc(d.TieOuts[n:], ties, func(a, b derive.TieOut) bool { a.Population, b.Population = "", ""; return a == b }) {
 		v.problem(Problem{Code: "ipe_differs", File: name, Message: "the tie-outs are not those that the log gives"})
 	}
 }
