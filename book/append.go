@@ -30,12 +30,11 @@ type request struct {
 
 // writerState is the writer's own; b.writing guards it.
 type writerState struct {
-	lastRec  time.Time
-	unsure   bool  // a commit failed: read the journal's size again before the next
-	unsynced bool  // a sync failed: what it should have written must be written again
-	grown    int64 // bytes committed since the checkpointer was last called
-	hashes   []tlog.Hash
-	packed   []byte
+	lastRec time.Time
+	unsure  bool  // a commit failed: read the journal's size again before the next
+	grown   int64 // bytes committed since the checkpointer was last called
+	hashes  []tlog.Hash
+	packed  []byte
 }
 
 // Append writes the drafts as one group: either all of them are in the book, next
@@ -154,17 +153,8 @@ func (b *Book) tryAgain() {
 
 // recover brings writer and journal together again after a failure.
 func (b *Book) recover() error {
-	if b.w.unsynced {
-		// The kernel reports a failed sync once and forgets it. What was lost is
-		// still in the cache: copy it into the database file and sync that.
-		var busy, log, copied int64
-		if err := b.j.write.ints("PRAGMA wal_checkpoint(FULL)", &busy, &log, &copied); err != nil {
-			return fmt.Errorf("write again after a failed sync: %w", err)
-		}
-		if busy != 0 || copied < log {
-			return fmt.Errorf("write again after a failed sync: %d of %d pages are written", copied, log)
-		}
-		b.w.unsynced = false
+	if err := b.j.mend(); err != nil {
+		return err
 	}
 	if b.w.unsure {
 		if _, err := b.resume(); err != nil {
@@ -187,12 +177,12 @@ func (b *Book) commit(group []*request) error {
 	}
 	b.mu.Lock()
 	b.edge = edge
-	b.failed = nil
-	b.recent.add(entries)
-	if !b.closed {
-		close(b.changed)
-		b.changed = make(chan struct{})
+	if b.failed != nil {
+		b.failed = nil
+		b.opts.Log.Info("the book can be written again")
 	}
+	b.recent.add(entries)
+	b.tell()
 	b.mu.Unlock()
 	if b.opts.Durability == Balanced {
 		notify(b.dirty)
@@ -255,7 +245,6 @@ func (b *Book) transact(group []*request) (edge c2sp.Edge, entries []guardbook.E
 	b.w.grown += 8 << 10 // the pages at the edge are written again by every commit
 	if durable && b.opts.Durability == Balanced {
 		if err := b.j.sync(); err != nil {
-			b.w.unsynced = true
 			return edge, nil, err
 		}
 	}
@@ -298,9 +287,6 @@ func (b *Book) syncLoop() {
 			timer.Stop()
 		}
 		if err := b.j.sync(); err != nil {
-			b.writing.Lock()
-			b.w.unsynced = true
-			b.writing.Unlock()
 			b.setFailed(err)
 		}
 	}

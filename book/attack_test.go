@@ -99,7 +99,9 @@ func TestEveryAttackOnABookIsFound(t *testing.T) {
 		{attack: "none, key not pinned", do: func(*testing.T, string) {}, noTrust: true, exit: verify.ExitIncomplete},
 		{attack: "edit a record", do: func(t *testing.T, data string) {
 			change(t, data, "UPDATE entries SET entry = cast(replace(cast(entry AS TEXT), '\"blocked\":0', '\"blocked\":1') AS BLOB) WHERE seq = 301")
-		}, kinds: []string{"altered"}, first: seq(301), check: func(r *verify.Report) bool { return r.Logs[0].Altered == 1 && r.Logs[0].CheckpointsGood == 8 && r.Logs[0].Tiles == r.Logs[0].TilesGood }, exit: verify.ExitFailed},
+		}, kinds: []string{"altered"}, first: seq(301), check: func(r *verify.Report) bool {
+			return r.Logs[0].Altered == 1 && r.Logs[0].CheckpointsGood == 8 && r.Logs[0].Tiles == r.Logs[0].TilesGood
+		}, exit: verify.ExitFailed},
 		{attack: "edit a stored hash", do: func(t *testing.T, data string) {
 			change(t, data, "UPDATE entries SET hashes = cast(x'00' || substr(hashes, 2) AS BLOB) WHERE seq = 302")
 		}, kinds: []string{"stored_hash"}, first: seq(302), exit: verify.ExitFailed},

@@ -254,10 +254,19 @@ func (b *Book) resume() (last guardbook.Entry, err error) {
 	b.mu.Lock()
 	if edge.Size() != b.edge.Size() {
 		b.recent.clear()
+		b.tell()
 	}
 	b.edge = edge
 	b.mu.Unlock()
 	return last, nil
+}
+
+// tell wakes those who wait for entries. b.mu is held.
+func (b *Book) tell() {
+	if !b.closed {
+		close(b.changed)
+		b.changed = make(chan struct{})
+	}
 }
 
 // Opened says how the book was found.

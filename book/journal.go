@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/mod/sumdb/tlog"
 	"modernc.org/sqlite"
@@ -34,6 +35,9 @@ type journal struct {
 	insert driver.Stmt
 	read   *sql.DB
 	wal    *os.File // the -wal file, to be synced between commits
+	// unsynced says that a sync failed. The kernel reports that once and forgets
+	// it: what was lost must be written again before anything is called durable.
+	unsynced atomic.Bool
 }
 
 // connection is a raw connection of the driver: the writer needs no pool.
@@ -98,13 +102,13 @@ func (c *connection) ints(statement string, into ...*int64) error {
 // openJournal opens the file for writing, making it if it isn't there.
 func openJournal(dir string, d Durability) (*journal, error) {
 	j := &journal{path: filepath.Join(dir, journalFile)}
-	sync := "synchronous(FULL)"
+	level := "synchronous(FULL)"
 	if d == Balanced {
-		sync = "synchronous(NORMAL)"
+		level = "synchronous(NORMAL)"
 	}
 	var err error
 	// The checkpointer decides when the -wal file is copied back, never a commit.
-	if j.write, err = connect(j.path, "rwc", "journal_mode(WAL)", sync, "wal_autocheckpoint(0)"); err != nil {
+	if j.write, err = connect(j.path, "rwc", "journal_mode(WAL)", level, "wal_autocheckpoint(0)"); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	for statement := range strings.SplitSeq(strings.TrimSuffix(schema, ";"), ";") {
@@ -180,8 +184,29 @@ func (j *journal) probe() error {
 // sync makes every commit so far survive a loss of power.
 func (j *journal) sync() error {
 	if err := j.wal.Sync(); err != nil {
+		j.unsynced.Store(true)
 		return fmt.Errorf("sync journal: %w", err)
 	}
+	if j.unsynced.Load() {
+		return errors.New("sync journal: an earlier sync failed and is not mended yet")
+	}
+	return nil
+}
+
+// mend writes again what a failed sync may have lost. It is still in the cache:
+// copying it into the database file syncs it there.
+func (j *journal) mend() error {
+	if !j.unsynced.Load() {
+		return nil
+	}
+	var busy, log, copied int64
+	if err := j.write.ints("PRAGMA wal_checkpoint(FULL)", &busy, &log, &copied); err != nil {
+		return fmt.Errorf("write again after a failed sync: %w", err)
+	}
+	if busy != 0 || copied < log {
+		return fmt.Errorf("write again after a failed sync: %d of %d pages are written", copied, log)
+	}
+	j.unsynced.Store(false)
 	return nil
 }
 

@@ -37,7 +37,11 @@ func (b *Book) Read(ctx context.Context, from int64, limit int) ([]guardbook.Ent
 	case from >= size || limit <= 0:
 		return nil, nil
 	}
-	return readEntries(ctx, b.j.read, from, int(min(int64(limit), size-from)))
+	es, err := readEntries(ctx, b.j.read, from, int(min(int64(limit), size-from)))
+	if err != nil && errors.Is(b.Writable(), ErrClosed) {
+		return nil, ErrClosed // it was closed meanwhile
+	}
+	return es, err
 }
 
 // Entry reads one entry.
