@@ -162,7 +162,7 @@ func (x *alert) step(op string) guardbook.Draft {
 		Severity: x.Severity, Title: x.Title, Receiver: x.Receiver, Event: x.Event, Count: x.Count,
 	}
 	if op == opOpened {
-		b.Reopens = x.Reopens
+		b.Event, b.Reopens = x.ID, x.Reopens
 	}
 	return guardbook.Draft{ID: newID(), Type: guardbook.TypeAlert, Tenant: x.Tenant, Body: b}
 }
