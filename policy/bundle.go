@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/policy/argument"
 )
 
 // File is a policy file before it is parsed.
@@ -113,7 +114,12 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// MaxFileSize is the largest policy file, in bytes, that Parse reads.
-const MaxFileSize = 1 << 20
-
-func (b *Bundle) warm(context.Context) error { return nil }
+// warm starts what the bundle's first decision would otherwise wait for.
+func (b *Bundle) warm(ctx context.Context) error {
+	for _, p := range b.Policies {
+		if p.sql {
+			return argument.WarmSQL(ctx)
+		}
+	}
+	return nil
+}

@@ -34,6 +34,8 @@ type Policy struct {
 
 	endpoints []endpoint
 	toolNames string // the names of every tool with an allow, for a refusal's message
+	root      *node  // for the positions of problems found later
+	sql       bool   // some argument needs the SQL parser
 }
 
 // Failure says what happens to an interaction when a detector fails or the book

@@ -86,9 +86,13 @@ func (i *inspection) gather(m protoreflect.Message) {
 		i.relations[n.GetAliasname()] = true
 	case *tree.CommonTableExpr:
 		i.relations[n.GetCtename()] = true
-	case *tree.FuncCall: // in FROM, a function's name is that of its row
-		if f := names(n.GetFuncname()); len(f) > 0 {
-			i.relations[f[len(f)-1]] = true
+	case *tree.RangeFunction: // a function in FROM gives its name to its row
+		for _, f := range n.GetFunctions() {
+			for _, item := range f.GetList().GetItems() {
+				if name := names(item.GetFuncCall().GetFuncname()); len(name) > 0 {
+					i.relations[name[len(name)-1]] = true
+				}
+			}
 		}
 	}
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {

@@ -14,6 +14,7 @@ import (
 type inspection struct {
 	rules  *SQL
 	reason string
+	where  string   // why a WHERE is needed; told only if there is nothing worse
 	ctes   []string // names of the WITH queries that are in scope, innermost last
 	// relations holds every name by which a row as a whole could be read; only
 	// gathered when columns are restricted.
@@ -38,6 +39,9 @@ func (i *inspection) top(n *tree.Node) {
 		i.gather(n.ProtoReflect())
 	}
 	i.message(n.ProtoReflect())
+	if i.where != "" {
+		i.refuse(i.where)
+	}
 	if s := n.GetSelectStmt(); s != nil && i.rules.limit >= 0 {
 		i.limit(s)
 	}
@@ -164,7 +168,7 @@ func (i *inspection) selectStmt(s *tree.SelectStmt) {
 	before := len(i.ctes)
 	i.with(s.GetWithClause())
 	if i.rules.where && i.readsTable(s.GetFromClause()) && !narrows(s.GetWhereClause()) {
-		i.refuse("the statement reads a table without a WHERE that compares a column")
+		i.where = "the statement reads a table without a WHERE that compares a column"
 	}
 	i.children(s.ProtoReflect(), "with_clause")
 	i.ctes = i.ctes[:before]
@@ -197,7 +201,7 @@ func (i *inspection) modifying(kind string, target *tree.RangeVar, w *tree.WithC
 
 func (i *inspection) narrowed(where *tree.Node) {
 	if i.rules.where && !narrows(where) {
-		i.refuse("the statement changes a table without a WHERE that compares a column")
+		i.where = "the statement changes a table without a WHERE that compares a column"
 	}
 }
 
