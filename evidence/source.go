@@ -89,7 +89,25 @@ func FromArchive(a archive.Archive) Counter { return archiveCounter{a} }
 
 type archiveCounter struct{ a archive.Archive }
 
+// patience is how long a count waits for the archive to have read what it is asked
+// about. An archive that is further behind is counted as it is.
+const patience = 10 * time.Second
+
 func (c archiveCounter) CountEntries(ctx context.Context, from, to time.Time, log string, before int64) (map[string]int64, error) {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		at, next, err := c.a.Cursor(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("count in the archive: %w", err)
+		}
+		if at == log && next >= before {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 	n, err := c.a.Counts(ctx, archive.Query{Since: from, Until: to, Log: log, Before: &before}, archive.ByType)
 	if err != nil {
 		return nil, fmt.Errorf("count in the archive: %w", err)

@@ -35,8 +35,8 @@ var ErrNotPackage = errors.New("not an evidence package")
 
 // Options says what is trusted.
 type Options struct {
-	// Trust is the verifier key of the book, given by another way than the package.
-	// Empty: the key that the package names is used, and the result is unpinned.
+	// Trust is the verifier key of the book, or its fingerprint, given by another way
+	// than the package. Empty: the key that the package names is used, and the result is unpinned.
 	Trust string
 	// Anchors are signed checkpoints that were kept out of the operator's reach.
 	Anchors [][]byte
@@ -169,6 +169,12 @@ func (v *verifier) readScope() bool {
 // signature checks the manifest's signature with the key that is trusted.
 func (v *verifier) signature(manifest []byte) {
 	v.key = v.o.Trust
+	if strings.HasPrefix(v.key, "sha256:") { // a fingerprint stands for the one key that has it
+		name, _, _ := strings.Cut(v.scope.Params.Key, "+")
+		if _, got, err := derive.DescribeKey(v.scope.Params.Key, name); err == nil && got == v.key {
+			v.key = v.scope.Params.Key
+		}
+	}
 	if v.Manifest.Pinned = v.key != ""; !v.Manifest.Pinned {
 		v.key = v.scope.Params.Key
 		v.incomplete("UNPINNED: the key was taken from the package itself; give the key that you were told by another way with --trust")
