@@ -67,6 +67,10 @@ export interface Alert {
   updated?: string;
   event?: string;
   disposition?: string;
+  /** Whether its newest notice reached the receiver: pending, delivered or undelivered. */
+  delivery?: string;
+  /** What was said when it was closed. */
+  comment?: string;
   steps?: Record<string, unknown>[];
   notifications?: Record<string, unknown>[];
 }

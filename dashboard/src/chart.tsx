@@ -42,7 +42,7 @@ export function DecisionChart({ minutes }: { minutes: Minute[] }) {
         scales: { x: { time: true }, y: { range: (_u, _min, max) => [0, Math.max(max, 4)] } },
         axes: [
           { stroke: colour("--quiet"), grid: { show: false }, ticks: { show: false }, size: 20, font: "11px system-ui", space: 60, values: "{HH}:{mm}" },
-          { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, size: 38, font: "11px system-ui", space: 28, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] },
+          { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, size: 38, font: "11px system-ui", space: 18, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] },
         ],
         series: [
           {},

@@ -156,12 +156,15 @@ export function severityOf(e: Entry): Severity {
   }
 }
 
+/** found names the classes of findings, each once. */
+const found = (list: Finding[]) => `found ${[...new Set(list.map((f) => String(f.class).replaceAll("_", " ")))].join(", ")}`;
+
 /** summary says in one line what an entry is about; texts of others stay as they are and are made visible where shown. */
 export function summary(e: Entry): string {
   const s = (n: string) => text(e, n);
   switch (e.type) {
     case "decision":
-      return s("message") || (Array.isArray(e["findings"]) && e["findings"].length > 0 ? `${e["findings"].length} finding(s)` : "");
+      return s("message") || (Array.isArray(e["findings"]) && e["findings"].length > 0 ? found(e["findings"] as Finding[]) : "");
     case "stream":
       return s("phase") === "close"
         ? `stream ended: ${s("outcome")}${s("detail") ? `, ${s("detail")}` : ""}`

@@ -150,9 +150,9 @@ export function Empty({ title, children }: { title: string; children?: ReactNode
 }
 
 /** Facts is a list of names and values. An empty value is left out. */
-export function Facts({ rows }: { rows: [string, ReactNode][] }) {
+export function Facts({ rows, pairs = false }: { rows: [string, ReactNode][]; pairs?: boolean }) {
   return (
-    <dl className="facts">
+    <dl className={pairs ? "facts pairs" : "facts"}>
       {rows.map(([name, value]) =>
         value === undefined || value === null || value === "" ? null : (
           <Fragment key={name}>

@@ -84,6 +84,7 @@ export function AlertPage({ id }: { id: string }) {
       </nav>
       <section className="card">
         <Facts
+          pairs
           rows={[
             ["State", plain(a.state, 30)],
             ["Agent", a.agent && <Text value={a.agent} max={100} />],
@@ -93,7 +94,7 @@ export function AlertPage({ id }: { id: string }) {
             ["Owner", a.owner ? <Text value={a.owner} max={100} /> : "nobody"],
             ["Seen", `${count(a.count ?? 1)} ${(a.count ?? 1) === 1 ? "time" : "times"}`],
             ["Opened", a.opened && <Time value={a.opened} />],
-            ["Receiver", a.receiver && plain(a.receiver, 80)],
+            ["Receiver", a.receiver && `${plain(a.receiver, 80)}${a.delivery ? `, ${plain(a.delivery, 20)}` : ""}`],
             ["Disposition", a.disposition && plain(a.disposition, 40).replaceAll("_", " ")],
             ["Alert", <code key="id">{plain(a.alert, 60)}</code>],
           ]}

@@ -87,6 +87,7 @@ function FactsOf({ entry: e }: { entry: Entry }) {
   }
   return (
     <Facts
+      pairs
       rows={[
         ["Agent", <Text key="a" value={e.agent} max={120} />],
         ["Session", e.session && <Link key="s" to={href(["sessions", e.session])}><Clip value={e.session} max={120} /></Link>],
@@ -127,7 +128,7 @@ function Findings({ findings, rules, truncated }: { findings: Finding[]; rules: 
       ) : (
         <div className="wide">
           <table>
-            <thead><tr><th>Class</th><th>Severity</th><th>Confidence</th><th>Layer</th><th>Rule</th><th>Excerpt, masked</th><th>Span</th></tr></thead>
+            <thead><tr><th>Class</th><th>Severity</th><th className="number">Confidence</th><th>Layer</th><th>Rule</th><th>Excerpt, masked</th><th>Span</th></tr></thead>
             <tbody>
               {findings.map((f) => (
                 <tr key={`${f.layer} ${f.rule} ${f.span?.path} ${f.span?.start} ${f.span?.end}`}>
@@ -159,7 +160,7 @@ function Layers({ layers, total }: { layers: LayerRun[]; total: number }) {
       {layers.length === 0 && <p className="note failure">No layer ran on this interaction.</p>}
       {layers.length > 0 && (
         <table className="layers">
-          <thead><tr><th>Layer</th><th>Time</th><th><span className="sr">Share</span></th><th>Version</th><th>Result</th></tr></thead>
+          <thead><tr><th>Layer</th><th className="number">Time</th><th><span className="sr">Share</span></th><th>Version</th><th>Result</th></tr></thead>
           <tbody>
             {layers.map((l) => (
               <tr key={`${l.name} ${l.version ?? ""}`}>

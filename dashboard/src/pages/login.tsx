@@ -80,7 +80,7 @@ export function LoginPage({ once, session, onLogin }: { once: string | undefined
         </div>
         {!creating && (
           <p className="hint">
-            No account yet? The server prints a one-time login link when it starts for the first time.
+            No account yet? The server prints a one-time login link when it starts for the first time; <code>guardbook login-link</code> makes another.
           </p>
         )}
       </form>

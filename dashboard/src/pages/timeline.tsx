@@ -28,8 +28,13 @@ export function TimelinePage({ query }: { query: URLSearchParams }) {
   return (
     <div className="timeline">
       <h1 className="sr">Timeline</h1>
-      <Head data={overview.data} />
-      <FilterBar choice={choice} />
+      <section className="overview" aria-label="Overview">
+        <div>
+          <Head data={overview.data} />
+          <FilterBar choice={choice} />
+        </div>
+        <DecisionChart minutes={overview.data?.minutes ?? []} />
+      </section>
       <List key={JSON.stringify(choice)} choice={choice} />
     </div>
   );
@@ -41,7 +46,6 @@ function Head({ data }: { data: Overview | undefined }) {
   const d = data?.decisions ?? {};
   const total = actions.reduce((sum, a) => sum + (d[a] ?? 0), 0);
   return (
-    <section className="overview" aria-label="Overview">
       <div className="counts">
         <Link to="/?type=decision" className="count total" title="decisions in the last 24 hours">
           <b>{data ? n(total) : "–"}</b>
@@ -62,8 +66,6 @@ function Head({ data }: { data: Overview | undefined }) {
           <span>contained</span>
         </Link>
       </div>
-      <DecisionChart minutes={data?.minutes ?? []} />
-    </section>
   );
 }
 
@@ -91,7 +93,6 @@ function FilterBar({ choice }: { choice: Choice }) {
       {pick("severity", "severity", severities, "any severity")}
       {pick("class", "threat class", classes, "any class")}
       {pick("type", "type of entry", [...entryTypes, "all"], "all but heartbeats")}
-      {Object.keys(choice).length > 0 && <Link to="/" className="button small">Clear</Link>}
     </form>
   );
 }
@@ -189,7 +190,8 @@ function List({ choice }: { choice: Choice }) {
         <span className="quiet" role="status">
           {feed.loading ? "reading…" : paused ? "paused" : `${count(rows.length)} shown${feed.complete ? "" : ", more below"}`}
         </span>
-        {choice.session && <Link to={href(["sessions", choice.session])}>Replay session {plain(choice.session, 40)}</Link>}
+        {Object.keys(choice).length > 0 && <Link to="/" className="button small">Clear filters</Link>}
+        {choice.session && <Link className="end" to={href(["sessions", choice.session])}>Replay session {plain(choice.session, 40)}</Link>}
       </div>
       <div className="row head" aria-hidden="true">
         <span>Time</span><span /><span>Agent</span><span>Kind</span><span>Tool</span><span>Decision</span><span>Rule</span><span>Message</span>
