@@ -66,7 +66,6 @@ type wanted struct {
 	Session  string              `json:"session"`
 	Tool     *guardbook.ToolRef  `json:"tool"`
 	Rule     string              `json:"rule"`
-	Class    guardbook.Class     `json:"class"`
 	Severity *guardbook.Severity `json:"severity"`
 	Decision guardbook.Action    `json:"decision"`
 	Findings []struct {
@@ -75,17 +74,18 @@ type wanted struct {
 }
 
 // matches reports whether an entry of the book is one that a filter means: the
-// same entries that the archive would list.
-func matches(q archive.Query, e guardbook.Entry) (bool, error) {
+// same entries that the archive would list. As there, an entry whose body this
+// version cannot read is found by its header only.
+func matches(q archive.Query, e guardbook.Entry) bool {
 	if len(q.Types) > 0 && !slices.Contains(q.Types, e.Type) || q.Tenant != "" && q.Tenant != e.Tenant {
-		return false, nil
+		return false
 	}
 	if q.Agent == "" && q.Session == "" && q.Tool == "" && q.Rule == "" && q.Class == "" && q.MinSeverity == nil && q.Action == "" {
-		return true, nil
+		return true
 	}
 	var x wanted
 	if err := json.Unmarshal(e.Raw, &x); err != nil {
-		return false, err
+		return false
 	}
 	return (q.Agent == "" || q.Agent == x.Agent) &&
 		(q.Session == "" || q.Session == x.Session) &&
@@ -93,7 +93,7 @@ func matches(q archive.Query, e guardbook.Entry) (bool, error) {
 		(q.Rule == "" || q.Rule == x.Rule) &&
 		(q.Action == "" || q.Action == x.Decision) &&
 		(q.MinSeverity == nil || x.Severity != nil && *x.Severity >= *q.MinSeverity) &&
-		(q.Class == "" || x.hasClass(q.Class)), nil
+		(q.Class == "" || x.hasClass(q.Class))
 }
 
 func (x *wanted) hasClass(c guardbook.Class) bool {

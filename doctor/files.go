@@ -136,7 +136,7 @@ func (x *examination) secretFiles(context.Context) []Result {
 		}
 	}
 	if len(out) == 0 && checked > 0 {
-		return ok(check, fmt.Sprintf("%d, readable by their owner only", checked))
+		return ok(check, fmt.Sprintf("%d files, readable by their owner only", checked))
 	}
 	return out
 }
@@ -239,6 +239,6 @@ func (x *examination) policies(context.Context) []Result {
 	case len(names) == 0:
 		return fail(check, x.Policies+" holds no policy (*.yaml): everything that agents do is blocked", "write one; docs/policy.md begins with an example")
 	default:
-		return ok(check, fmt.Sprintf("%d, all of them can be read", len(names)))
+		return ok(check, fmt.Sprintf("%d in %s, without an error", len(names), x.Policies))
 	}
 }

@@ -76,10 +76,10 @@ func explain(err error) (detail, mend string) {
 	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "its certificate is not trusted: " + certCause(bad.Err), "if a proxy inspects TLS here, add its certificate to this machine's trusted ones (SSL_CERT_FILE); else do not trust what answers"
 	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+	if errors.Is(err, http.ErrSchemeMismatch) || isA[tls.RecordHeaderError](err) {
 		return "it does not speak TLS", "use http:// instead of https://, or the port that speaks TLS"
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
+	if isA[tls.AlertError](err) {
 		return "it broke off the TLS handshake", "check that the host name is the one that its server knows, and which TLS versions it takes"
 	}
 	switch {
