@@ -13,6 +13,10 @@ import (
 // MaxFileSize is the largest policy file, in bytes, that Parse reads.
 const MaxFileSize = 1 << 20
 
+// defaultThreshold is the least confidence that a finding rule acts on when it
+// names none: below it L1 reports what is more often harmless than not.
+const defaultThreshold = 0.4
+
 // namePattern is the form of a policy's name, which begins its rules' ids.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
@@ -241,7 +245,7 @@ func (r *reader) findingFields(f *FindingRule) []field {
 		},
 		{
 			name: "threshold", shape: shape{kind: "number", min: &zero, max: &one},
-			doc: "the least confidence of a finding, 0 to 1; default: 0.5",
+			doc: "the least confidence of a finding, 0 to 1; default: 0.4",
 			read: func(n *node) {
 				if v, ok := r.fraction(n, "threshold"); ok {
 					f.Threshold = v
@@ -273,7 +277,7 @@ func (r *reader) severityField(doc string, into **guardbook.Severity) field {
 }
 
 func (r *reader) finding(n *node) FindingRule {
-	f := FindingRule{Threshold: 0.5}
+	f := FindingRule{Threshold: defaultThreshold}
 	r.object(n, "a finding rule", r.findingFields(&f))
 	if f.Action == guardbook.ActionRedact && len(f.Channels) == 1 && f.Channels[0] == guardbook.KindToolDefinition {
 		r.failAt(n, "redact has no meaning for a tool's definition: use flag or block")
