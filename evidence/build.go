@@ -331,19 +331,20 @@ func (b *builder) countRows(name string) (int64, error) {
 	return derive.CountRows(in)
 }
 
-// rawCount counts the entries of a type in the window without reading more of
-// them than their headers: a second way to the number of rows.
-func (b *builder) rawCount(ctx context.Context, id string) (int64, error) {
-	var n int64
+// rawCounts counts the rows of every population over the exported log, reading no
+// more of an entry than the populations' queries name: a second way to the
+// number of rows.
+func (b *builder) rawCounts(ctx context.Context) (map[string]int64, error) {
+	n := map[string]int64{}
 	for _, l := range b.logs {
 		err := l.fromFolder(b.f).Entries(ctx, func(raw []byte) error {
-			if derive.Belongs(id, raw, b.o.From, b.o.To) {
-				n++
+			for _, id := range derive.Belongs(raw, b.o.From, b.o.To) {
+				n[id]++
 			}
 			return nil
 		})
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	return n, nil

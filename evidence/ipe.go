@@ -20,6 +20,10 @@ func (b *builder) ipe(ctx context.Context, now time.Time, rerun derive.Hashes) e
 		ranges = append(ranges, layout.IPERange{Log: l.Origin, FirstSeq: 0, LastSeq: l.size - 1, Size: l.size, Root: rootText(l.root)})
 		ids = append(ids, l.Origin)
 	}
+	counts, err := b.rawCounts(ctx)
+	if err != nil {
+		return err
+	}
 	for _, p := range b.facts.Populations {
 		var rows int64
 		files := map[string]string{}
@@ -32,10 +36,7 @@ func (b *builder) ipe(ctx context.Context, now time.Time, rerun derive.Hashes) e
 			files[name] = b.f.files[name].SHA256
 		}
 		files[p.JSONL] = b.f.files[p.JSONL].SHA256
-		raw, err := b.rawCount(ctx, p.ID)
-		if err != nil {
-			return err
-		}
+		raw := counts[p.ID]
 		if rows != p.Rows || raw != p.Rows || p.Counted != p.Rows {
 			return fmt.Errorf("population %s: %d rows written, %d in the CSV, %d by the first pass, %d in the raw log: the listing cannot be trusted", p.ID, p.Rows, rows, p.Counted, raw)
 		}

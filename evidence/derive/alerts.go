@@ -1,6 +1,7 @@
 package derive
 
 import (
+	"sort"
 	"time"
 
 	"github.com/guardbook/guardbook"
@@ -160,12 +161,22 @@ func (as *alerts) forget(agent string) {
 // about the same agent and rule that was open then. Repeated events have no entry
 // of their own, so this follows from the order of the book.
 func (as *alerts) of(agent, rule string, class guardbook.Class, at Ref) *alert {
+	// The alerts of one agent and rule stand in the order of their first events, and
+	// only those of different classes overlap: a few steps back reach all that can
+	// have been open.
+	list := as.byRule[agent+" "+rule]
+	i := sort.Search(len(list), func(i int) bool { return at.before(list[i].first) })
 	var found *alert
-	for _, a := range as.byRule[agent+" "+rule] {
-		if at.before(a.first) || a.end.ID != "" && a.end.before(at) {
+	for steps := 0; i > 0 && steps < 2*len(guardbook.Classes); steps++ {
+		i--
+		a := list[i]
+		if a.end.ID != "" && a.end.before(at) {
 			continue
 		}
-		if found == nil || a.Class == class || found.Class != class {
+		if a.Class == class {
+			return a
+		}
+		if found == nil {
 			found = a
 		}
 	}

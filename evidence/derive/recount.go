@@ -58,33 +58,38 @@ func CountRows(r io.Reader) (int64, error) {
 	}
 }
 
-// Belongs reports whether a raw entry makes a row of a population, reading
-// nothing but the members that the population's query names. It shares no code
-// with Run, so that the two can be compared.
-func Belongs(population string, raw []byte, from, to time.Time) bool {
+// Belongs names the populations in which a raw entry makes a row, reading nothing
+// but the members that their queries name. It shares no code with Run, so that
+// the two can be compared.
+func Belongs(raw []byte, from, to time.Time) []string {
 	var e struct {
-		Type, Kind, Op, TS, ID, Containment string
+		Type        string `json:"type"`
+		Kind        string `json:"kind"`
+		Op          string `json:"op"`
+		TS          string `json:"ts"`
+		ID          string `json:"id"`
+		Containment string `json:"containment"`
 	}
-	if json.Unmarshal(raw, &e, json.MatchCaseInsensitiveNames(true)) != nil {
-		return false
+	if json.Unmarshal(raw, &e) != nil {
+		return nil
 	}
 	at, err := time.Parse(time.RFC3339Nano, e.TS)
 	if err != nil || at.Before(from) || !at.Before(to) {
-		return false
+		return nil
 	}
-	switch population {
-	case "CC6.1":
-		return e.Type == "decision" && e.Kind == "tool_call"
-	case "CC7.2":
-		return e.Type == "decision"
-	case "CC7.3":
-		return e.Type == "alert" && e.Op == "opened"
-	case "CC7.4":
-		return e.Type == "containment" && e.Op == "kill" && e.ID == e.Containment
-	case "CC8.1":
-		return e.Type == "policy"
+	switch {
+	case e.Type == "decision" && e.Kind == "tool_call":
+		return []string{"CC6.1", "CC7.2"}
+	case e.Type == "decision":
+		return []string{"CC7.2"}
+	case e.Type == "alert" && e.Op == "opened":
+		return []string{"CC7.3"}
+	case e.Type == "containment" && e.Op == "kill" && e.ID == e.Containment:
+		return []string{"CC7.4"}
+	case e.Type == "policy":
+		return []string{"CC8.1"}
 	}
-	return false
+	return nil
 }
 
 // DescribeKey gives the verifier key of a log under its own name, and the
