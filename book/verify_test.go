@@ -1,8 +1,11 @@
 package book_test
 
 import (
+	"context"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/guardbook/guardbook/book"
 	"github.com/guardbook/guardbook/book/verify"
@@ -42,4 +45,41 @@ func TestAnUntouchedBookIsIntact(t *testing.T) {
 	if rep.Exit != verify.ExitIntact {
 		t.Errorf("exit %d", rep.Exit)
 	}
+}
+
+// A running instance appends and seals while the verifier reads: nothing that is
+// only new may look wrong.
+func TestVerifyWorksWhileTheBookGrows(t *testing.T) {
+	data := t.TempDir()
+	b := open(t, data, book.Options{Durability: book.Balanced, SealEvery: time.Millisecond})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := b.Append(context.Background(), heartbeat(1), heartbeat(2), heartbeat(3)); err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(200 * time.Microsecond)
+			}
+		})
+	}
+	for b.Checkpoint().Size < 300 {
+		time.Sleep(time.Millisecond)
+	}
+	for range 15 {
+		if rep := report(t, data, keyIn(t, data).Verifier()); rep.Exit != verify.ExitIntact {
+			rep.WriteText(t.Output())
+			t.Errorf("exit %d", rep.Exit)
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
 }

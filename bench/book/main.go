@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -56,6 +57,21 @@ func run(ctx context.Context, parent string, d time.Duration, entries int) error
 				return err
 			}
 			fmt.Fprintf(w, "%s\t%d\t%.0f\t%s\t%s\t%.0f\t%.2f\t\n", durability, appenders, rate, p50.Round(time.Microsecond), p99.Round(time.Microsecond), syncs, rate/syncs)
+		}
+	}
+	w.Flush()
+	fmt.Println("\nat a rate, as a gateway appends")
+	fmt.Fprintln(w, "append\trate/s\tp50\tp90\tp99\tp99.9\t")
+	for _, durability := range []book.Durability{book.Strict, book.Balanced} {
+		for _, rate := range []int{1000, 5000} {
+			times, err := pacedLatency(ctx, filepath.Join(dir, fmt.Sprintf("%s-rate-%d", durability, rate)), durability, rate, d)
+			if err != nil {
+				return err
+			}
+			at := func(q float64) time.Duration {
+				return times[int(q*float64(len(times)-1))].Round(time.Microsecond)
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t\n", durability, rate, at(.5), at(.9), at(.99), at(.999))
 		}
 	}
 	w.Flush()
@@ -145,6 +161,31 @@ func appendRate(ctx context.Context, data string, d book.Durability, appenders i
 	all := slices.Concat(times...)
 	slices.Sort(all)
 	return float64(len(all)) / took.Seconds(), all[len(all)/2], all[len(all)*99/100], nil
+}
+
+// pacedLatency appends at a fixed rate, whether earlier appends have returned or
+// not, and gives how long each took, shortest first.
+func pacedLatency(ctx context.Context, data string, d book.Durability, rate int, t time.Duration) ([]time.Duration, error) {
+	b, _, err := openBook(data, d, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	times := make([]time.Duration, int(t.Seconds()*float64(rate)))
+	errs := make([]error, len(times))
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for i := range times {
+		time.Sleep(time.Until(begin.Add(time.Duration(i) * time.Second / time.Duration(rate))))
+		wg.Go(func() {
+			from := time.Now()
+			_, errs[i] = b.Append(ctx, decision(int64(i)))
+			times[i] = time.Since(from)
+		})
+	}
+	wg.Wait()
+	slices.Sort(times)
+	return times, errors.Join(errs...)
 }
 
 func sealAndVerify(ctx context.Context, data string, entries int) error {
