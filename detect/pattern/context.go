@@ -1,6 +1,7 @@
 package pattern
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -16,10 +17,10 @@ const exampleConfidence = 0.3
 // words nearby, by quotation and by being a known example.
 func (s *scan) confidence(r *Rule, v *normalize.View, start, end, from, to int) float64 {
 	c := r.ConfidenceOn(s.kind)
-	if r.Raise != nil && r.Raise.near(v.Text, start, end) {
+	if r.Raise.on(s.kind) && r.Raise.near(v.Text, start, end) {
 		c = max(c, r.Raise.To)
 	}
-	if r.Lower != nil && r.Lower.near(v.Text, start, end) {
+	if r.Lower.on(s.kind) && r.Lower.near(v.Text, start, end) {
 		c = min(c, r.Lower.To)
 	}
 	if (r.Class == guardbook.ClassSecret || r.Class == guardbook.ClassPII) && isExample(v.Text[start:end]) {
@@ -29,6 +30,11 @@ func (s *scan) confidence(r *Rule, v *normalize.View, start, end, from, to int) 
 		c *= discount(s.orig, from, to)
 	}
 	return c
+}
+
+// on reports whether there are such words for a kind of interaction.
+func (n *Nearby) on(k guardbook.Kind) bool {
+	return n != nil && (len(n.Channels) == 0 || slices.Contains(n.Channels, k))
 }
 
 // near reports whether one of the words starts a word around the match.
@@ -170,17 +176,20 @@ func exampleDomain(d string) bool {
 	return d == "test"
 }
 
-// fictionalPhone reports whether a number is of the block set aside for fiction
-// in North America (555-0100 to 555-0199).
+// fictionalPhone reports whether a number is of a block set aside for fiction:
+// 555-0100 to 555-0199 in North America, and Ofcom's 01632 960, 07700 900 and
+// 020 7946 0 in the United Kingdom.
 func fictionalPhone(d string) bool {
-	d = strings.Trim(strings.Map(func(r rune) rune {
-		if r == '(' || r == ')' || r == '+' {
+	d = strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
 			return -1
 		}
 		return r
-	}, d), " ")
-	if len(d) == 11 && d[0] == '1' {
-		d = d[1:]
+	}, d)
+	for _, block := range []string{"55501", "1632960", "7700900", "2079460", "8081570", "5550"} {
+		if i := strings.Index(d, block); i >= 0 && len(d)-i-len(block) <= 4 && len(d) <= 13 && (block != "5550" || len(d) <= 8) {
+			return true
+		}
 	}
-	return len(d) == 10 && allDigits(d) && d[3:8] == "55501" || len(d) == 7 && strings.HasPrefix(d, "55501")
+	return len(d) >= 7 && strings.HasSuffix(d, "4567890") || strings.HasSuffix(d, "4567891")
 }

@@ -65,6 +65,8 @@ type Nearby struct {
 	Words  []string `yaml:"words"`  // lower case; matched in the folded text at the start of a word
 	Within int      `yaml:"within"` // bytes before and after the match; 0: 64
 	To     float64  `yaml:"to"`     // the confidence then
+	// Channels limits this to some kinds of interaction; empty: all.
+	Channels []guardbook.Kind `yaml:"channels"`
 }
 
 // Examples are a rule's own tests: Load refuses a rule without both kinds.
@@ -102,4 +104,18 @@ const (
 func (r *Rule) prepare() {
 	r.compile = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(r.expr) })
 	r.alive = sync.OnceValue(func() *prefixer { return newPrefixer(r.expr) })
+}
+
+// Expression is the rule's pattern as it is run, with definitions put in; empty
+// for a scanner.
+func (r *Rule) Expression() string { return r.expr }
+
+// Keywords lists the words of which each match must hold at least one, in lower
+// case; empty for a scanner.
+func (r *Rule) Keywords() []string {
+	var out []string
+	for _, l := range r.need.keywords() {
+		out = append(out, l.text)
+	}
+	return out
 }

@@ -55,6 +55,7 @@ type rule struct {
 var skip = map[string]string{
 	"kubernetes-secret-yaml": "spans a document; its values are found where they are decoded",
 	"generic-api-key":        "replaced by secret/generic-assignment",
+	"hashicorp-tf-password":  "replaced by secret/password-assignment",
 	"private-key":            "replaced by secret/private-key, which also finds keys that are cut off",
 	"jwt":                    "replaced by secret/jwt, whose keyword is longer than two bytes",
 	"jwt-base64":             "encoded tokens are found in the decoded view",
@@ -67,7 +68,6 @@ var change = map[string][2]string{
 	"vault-service-token":      {`(?:hvs\.[\w-]{90,120}|s\.(?i:[a-z0-9]{24}))`, `hvs\.[\w-]{90,120}`},
 	"sumologic-access-id":      {`(?:(?-i:[Ss]umo|SUMO))`, `(?:sumo)`},
 	"sumologic-access-token":   {`(?:(?-i:[Ss]umo|SUMO))`, `(?:sumo)`},
-	"hashicorp-tf-password":    {`"[a-z0-9=_\-]{8,20}"`, `"([a-z0-9=_\-]{8,20})"`},
 	"azure-ad-client-secret":   {`(?:^|[\\'"\x60\s>=:(,)])`, ``},
 	"sourcegraph-access-token": {`|[a-fA-F0-9]{40})`, `)`},
 	"nuget-config-password":    {`.{8,}`, `.{8,64}`},
