@@ -132,6 +132,12 @@ func New(o Options) *Gateway {
 	return g
 }
 
+// Guard returns the guard that decides.
+func (g *Gateway) Guard() Guard { return g.o.Guard }
+
+// Keys returns the agents' keys.
+func (g *Gateway) Keys() Keys { return g.o.Keys }
+
 // Close lets go of kept upstream connections.
 func (g *Gateway) Close() {
 	if t, ok := g.transport.(interface{ CloseIdleConnections() }); ok {

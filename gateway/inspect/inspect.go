@@ -35,16 +35,10 @@ func (errorShape) ErrorBody(_ int, code, message string) []byte {
 }
 
 // handler serves both endpoints.
-type handler struct {
-	gw    *gateway.Gateway
-	guard gateway.Guard
-	keys  gateway.Keys
-}
+type handler struct{ gw *gateway.Gateway }
 
 // Handler returns the handler of /v1/inspect and /v1/inspect/batch.
-func Handler(gw *gateway.Gateway, g gateway.Guard, keys gateway.Keys) http.Handler {
-	return &handler{gw, g, keys}
-}
+func Handler(gw *gateway.Gateway) http.Handler { return &handler{gw} }
 
 // answer is a decision as the API tells it.
 type answer struct {
@@ -68,7 +62,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.Agent, f.Session, f.Tenant = c.Agent, c.Session, c.Tenant
 		h.gw.Refuse(r.Context(), w, errorShape{}, entryPath, f)
 	}
-	caller, refusal := gateway.Identify(r, "", h.keys)
+	caller, refusal := gateway.Identify(r, "", h.gw.Keys())
 	if refusal != nil {
 		h.gw.Refuse(r.Context(), w, errorShape{}, entryPath, refusal)
 		return
@@ -102,7 +96,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for i := range requests {
 		ins[i] = &requests[i].in
 	}
-	ds, err := h.guard.Decide(r.Context(), ins...)
+	ds, err := h.gw.Guard().Decide(r.Context(), ins...)
 	if err != nil {
 		refuse(caller, gateway.NotDurable())
 		return
