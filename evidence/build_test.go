@@ -283,3 +283,34 @@ func TestManyEntriesFillWholeTiles(t *testing.T) {
 		t.Errorf("exit %d: %v", r.ExitCode, r.Problems)
 	}
 }
+
+func TestLateAndEarlyEntriesAreCounted(t *testing.T) {
+	s := newScenario(t)
+	s.to(start)
+	s.add("", guardbook.TypeStart, guardbook.StartEntry{Boot: "b", Clean: true, Previous: -1, Epoch: 1, Key: s.key.Verifier()})
+	d := guardbook.DecisionEntry{Agent: "a", Kind: guardbook.KindInput, Decision: guardbook.ActionAllow, Findings: []guardbook.Finding{}, Layers: []guardbook.LayerRun{}}
+	for _, at := range []time.Time{start.Add(-time.Second), start, end.Add(-time.Second), end} {
+		s.to(latest(at, s.now()).Add(2 * time.Second))
+		if _, err := s.book.Append(t.Context(), guardbook.Draft{Type: guardbook.TypeDecision, Time: at, Body: d}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.seal()
+	dir := s.build(nil)
+	b, err := os.ReadFile(filepath.Join(dir, "CC7.2/population.ipe.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"row_count": 2`, `"late_arrivals": 1`, `"count": 1,`} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("ipe.json lacks %s:\n%s", want, b)
+		}
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

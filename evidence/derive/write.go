@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/guardbook/guardbook"
 )
@@ -21,7 +22,6 @@ type writer struct {
 	attempts                               map[Ref]int // place of each attempt in state.policies.attempts
 	cover                                  *coverage
 	eventAt                                map[string]*alert // first events whose time is wanted
-	early                                  int64             // occurred before the window, recorded in it
 	err                                    error
 }
 
@@ -31,6 +31,9 @@ type population struct {
 	t    *table
 	raw  *lines
 	days map[string]int64
+	// early counts entries that would be rows if they had not occurred before the
+	// window; they were recorded in it.
+	early int64
 }
 
 func (w *writer) population(id, title, query string, cols []column) *population {
@@ -49,17 +52,26 @@ func (w *writer) population(id, title, query string, cols []column) *population 
 	return p
 }
 
-// row counts a row that was just written for the population's ipe.json.
-func (p *population) row(id string, seq int64, ts string) {
-	r := RowRef{ID: id, Seq: seq, TS: ts}
+// belongs reports whether an entry of the population's kind is a row, and counts
+// it for the population's ipe.json.
+func (w *writer) belongs(p *population, x event) bool {
+	if !x.in {
+		if x.ts.Before(w.s.p.From) && !when(x.Rec).Before(w.s.p.From) {
+			p.early++
+		}
+		return false
+	}
+	if !when(x.Rec).Before(w.s.p.To) {
+		p.Late++
+	}
+	r := RowRef{ID: x.ID, Seq: x.Seq, TS: x.TS}
 	if p.Rows == 0 {
 		p.First = r
 	}
 	p.Last = r
 	p.Rows++
-	if len(ts) >= 10 {
-		p.days[ts[:10]]++
-	}
+	p.days[x.ts.Format(time.DateOnly)]++
+	return true
 }
 
 func (p *population) finish() error {
@@ -111,9 +123,6 @@ func (w *writer) write(ctx context.Context, l *Log) error {
 		if a := w.eventAt[e.ID]; a != nil {
 			a.eventAt = x.ts
 		}
-		if x.ts.Before(w.s.p.From) && !when(e.Rec).Before(w.s.p.From) {
-			w.early++
-		}
 		return w.entry(x)
 	})
 }
@@ -129,22 +138,23 @@ func (w *writer) entry(x event) error {
 		return w.decision(x, &b)
 	case guardbook.TypePolicy:
 		i, ok := w.attempts[x.ref]
-		if !ok || !x.in {
+		if !ok || !w.belongs(w.changes, x) {
 			return nil
 		}
-		w.changes.row(x.ID, x.Seq, x.TS)
 		return cmp.Or(changeRow(w.changes.t, w.s.policies.attempts[i], w.s.before(i), x.Rec, x.Log), w.changes.raw.add(x.Raw))
 	case guardbook.TypeAlert:
 		b, err := guardbook.Body[guardbook.AlertEntry](x.Entry)
 		a := w.s.alerts.m[b.Alert]
-		if err != nil || a == nil || !a.in {
+		if err != nil || a == nil {
 			return nil
 		}
-		if a.ref == x.ref {
-			w.alerts.row(x.ID, x.Seq, x.TS)
+		if a.ref == x.ref && w.belongs(w.alerts, x) {
 			if err := w.s.alertRow(w.alerts.t, a); err != nil {
 				return err
 			}
+		}
+		if !a.in {
+			return nil
 		}
 		return w.alerts.raw.add(x.Raw)
 	case guardbook.TypeNotification:
@@ -152,14 +162,16 @@ func (w *writer) entry(x event) error {
 	case guardbook.TypeContainment:
 		b, err := guardbook.Body[guardbook.ContainmentEntry](x.Entry)
 		k := w.s.containment.m[b.Containment]
-		if err != nil || k == nil || !k.in {
+		if err != nil || k == nil {
 			return nil
 		}
-		if k.ref == x.ref {
-			w.blocks.row(x.ID, x.Seq, x.TS)
+		if k.ref == x.ref && w.belongs(w.blocks, x) {
 			if err := w.s.blockRow(w.blocks.t, k); err != nil {
 				return err
 			}
+		}
+		if !k.in {
+			return nil
 		}
 		return w.blocks.raw.add(x.Raw)
 	case guardbook.TypeStream:
@@ -189,19 +201,16 @@ func (w *writer) decision(x event, b *guardbook.DecisionEntry) error {
 			return err
 		}
 	}
-	if !x.in {
+	if w.belongs(w.scans, x) {
+		w.day(x, b)
+		w.cover.decision(b.Agent, x.ts)
+		if err := cmp.Or(w.scanRow(x, b), w.scans.raw.add(x.Raw)); err != nil {
+			return err
+		}
+	}
+	if b.Kind != guardbook.KindToolCall || !w.belongs(w.access, x) {
 		return nil
 	}
-	w.day(x, b)
-	w.cover.decision(b.Agent, x.ts)
-	w.scans.row(x.ID, x.Seq, x.TS)
-	if err := cmp.Or(w.scanRow(x, b), w.scans.raw.add(x.Raw)); err != nil {
-		return err
-	}
-	if b.Kind != guardbook.KindToolCall {
-		return nil
-	}
-	w.access.row(x.ID, x.Seq, x.TS)
 	return cmp.Or(w.accessRow(x, b), w.access.raw.add(x.Raw))
 }
 
@@ -286,8 +295,8 @@ func (w *writer) finish() error {
 		if err := p.finish(); err != nil {
 			return err
 		}
-		p.Counted, p.Late = counted[p.ID], s.facts.Late
-		p.Excluded = []Exclusion{{"recorded in the window, occurred before it", w.early, "the window is about when things occurred"}}
+		p.Counted = counted[p.ID]
+		p.Excluded = []Exclusion{{"recorded in the window, occurred before it", p.early, "the window is about when things occurred"}}
 		p.Limits = append(p.Limits, "What an agent did without Guardbook is not in the book: no listing made from it can show that.")
 		s.facts.Populations = append(s.facts.Populations, p.Population)
 	}
