@@ -34,7 +34,7 @@ export function DecisionChart({ minutes }: { minutes: Minute[] }) {
     const colour = (name: string) => css.getPropertyValue(name).trim();
     const p = new uPlot(
       {
-        width: Math.max(el.clientWidth, 200),
+        width: Math.max(el.clientWidth, 100),
         height,
         legend: { show: false },
         cursor: { show: false },
@@ -59,7 +59,7 @@ export function DecisionChart({ minutes }: { minutes: Minute[] }) {
       el,
     );
     plot.current = p;
-    const resize = new ResizeObserver(() => p.setSize({ width: Math.max(el.clientWidth, 200), height }));
+    const resize = new ResizeObserver(() => p.setSize({ width: Math.max(el.clientWidth, 100), height }));
     resize.observe(el);
     return () => {
       resize.disconnect();
@@ -75,7 +75,7 @@ export function DecisionChart({ minutes }: { minutes: Minute[] }) {
   const total = minutes.reduce((n, m) => n + actions.reduce((k, a) => k + (m.actions[a] ?? 0), 0), 0);
   return (
     <figure className="chart">
-      <figcaption>Decisions a minute, last hour</figcaption>
+      <figcaption>Decisions a minute</figcaption>
       <div ref={host} role="img" aria-label={`Decisions a minute by action over the last hour, ${total} in all`} />
     </figure>
   );

@@ -1,6 +1,6 @@
 // The small pieces that every page is made of.
 
-import { type FormEvent, Fragment, type ReactNode, useCallback, useEffect, useId, useRef, useState } from "react";
+import { cloneElement, type FormEvent, Fragment, type ReactElement, type ReactNode, useCallback, useEffect, useId, useRef, useState } from "react";
 import { type Action, actions, type Severity, severities } from "./entry";
 import { clip, pieces, plain } from "./text";
 import { ago, clock, full, parseTime } from "./time";
@@ -210,15 +210,19 @@ export function Dialog({ title, submit, danger = false, onSubmit, onClose, child
   );
 }
 
-export function Field({ label, hint, children }: { label: string; hint?: ReactNode; children: ReactNode }) {
+/** Field is a control with its label, and a hint that describes it. */
+export function Field({ label, hint, children }: { label: string; hint?: ReactNode; children: ReactElement<{ "aria-describedby"?: string }> }) {
+  const id = useId();
   return (
-    // The control is the child.
-    // oxlint-disable-next-line jsx-a11y/label-has-associated-control
-    <label className="field">
-      <span className="label">{label}</span>
-      {children}
-      {hint && <span className="hint">{hint}</span>}
-    </label>
+    <div className="field">
+      {/* The control is the child. */}
+      {/* oxlint-disable-next-line jsx-a11y/label-has-associated-control */}
+      <label>
+        <span className="label">{label}</span>
+        {hint ? cloneElement(children, { "aria-describedby": id }) : children}
+      </label>
+      {hint && <span className="hint" id={id}>{hint}</span>}
+    </div>
   );
 }
 

