@@ -114,11 +114,13 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// warm starts what the bundle's first decision would otherwise wait for.
+// warm starts the SQL parser, if some policy needs it, so that no decision has to
+// wait for that. Once begun it is not broken off: the parser cannot be, and would
+// outlive whoever waits for it.
 func (b *Bundle) warm(ctx context.Context) error {
 	for _, p := range b.Policies {
 		if p.sql {
-			return argument.WarmSQL(ctx)
+			return argument.WarmSQL(context.WithoutCancel(ctx))
 		}
 	}
 	return nil

@@ -111,6 +111,9 @@ func (s *Store) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
+		if err := s.Current().warm(ctx); err != nil {
+			s.log.Error("arguments of type sql are refused", "error", err.Error())
+		}
 		s.mu.Lock()
 		if snapshot(s.dir).fingerprint != s.seen {
 			if err := s.attempt(ctx, TriggerFile); err != nil && ctx.Err() == nil {
@@ -166,9 +169,6 @@ func (s *Store) attempt(ctx context.Context, trigger string) error {
 	}
 	if err := s.kept.write(bundle, state.files); err != nil {
 		return fmt.Errorf("keep bundle %s: %w", bundle.Hash, err)
-	}
-	if err := bundle.warm(ctx); err != nil {
-		return err
 	}
 	entry.Outcome, entry.Previous, entry.Bundle, entry.Policies = "applied", entry.Bundle, bundle.Hash, bundle.Refs()
 	if err := s.record(ctx, entry); err != nil {

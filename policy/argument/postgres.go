@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +33,7 @@ var (
 
 // postgres is PostgreSQL's own parser, compiled to WebAssembly. There is one for
 // the process, because the library keeps one pool of instances for the process:
-// each takes a second and some 30 MB to start, so their number is bounded here.
+// each takes a second to start and memory to keep, so their number is bounded here.
 var postgres = newPostgresParser()
 
 // postgresParser parses statements, a few at a time.
@@ -45,10 +46,11 @@ var postgres = newPostgresParser()
 type postgresParser struct {
 	slots   chan struct{}
 	defunct atomic.Bool
+	started atomic.Bool // by warm
 }
 
 func newPostgresParser() *postgresParser {
-	return &postgresParser{slots: make(chan struct{}, min(max(runtime.GOMAXPROCS(0), 1), 4))}
+	return &postgresParser{slots: make(chan struct{}, min(max(runtime.GOMAXPROCS(0)/2, 1), 4))}
 }
 
 // parse returns the tree of sql. It waits for a free instance and returns early,
@@ -129,9 +131,24 @@ func depthBound(sql string) error {
 	return nil
 }
 
-// WarmSQL starts the SQL parser, which takes about a second, so that the first
-// call that needs it does not wait.
-func WarmSQL(ctx context.Context) error {
-	_, err := postgres.parse(ctx, "SELECT 1")
-	return err
+// WarmSQL starts every instance of the SQL parser, which takes a second or two,
+// so that no call that needs one waits for it.
+func WarmSQL(ctx context.Context) error { return postgres.warm(ctx) }
+
+func (p *postgresParser) warm(ctx context.Context) error {
+	if p.started.Load() {
+		return nil
+	}
+	errs := make([]error, cap(p.slots))
+	var wg sync.WaitGroup
+	for i := range errs {
+		// All at once: each finds the library's pool empty and starts an instance.
+		wg.Go(func() { _, errs[i] = p.parse(ctx, "SELECT 1") })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("start the SQL parser: %w", err)
+	}
+	p.started.Store(true)
+	return nil
 }
