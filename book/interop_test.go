@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/book"
 )
 
@@ -50,7 +51,13 @@ func TestTorchwoodVerifiesCheckpointTilesAndProofs(t *testing.T) {
 		data := t.TempDir()
 		b := open(t, data, book.Options{Durability: book.Balanced})
 		for left := size; left > 0; left -= 33_000 { // more than one seal: partial tiles grow into full ones
-			fill(t, b, min(left, 33_000))
+			small := make([]guardbook.Draft, min(left, 33_000))
+			for i := range small {
+				small[i] = guardbook.Draft{ID: "x", Type: guardbook.TypeStop}
+			}
+			if _, err := b.Append(t.Context(), small...); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := b.Seal(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +86,7 @@ func TestTorchwoodVerifiesCheckpointTilesAndProofs(t *testing.T) {
 				t.Fatalf("size %d: entry %d after %d", size, i, next-1)
 			}
 			next++
-			if i%97 != 0 && i != int64(size)-1 {
+			if i%(1+int64(size)/10) != 0 && i != int64(size)-1 {
 				continue
 			}
 			e, err := b.Entry(t.Context(), i)
