@@ -43,6 +43,8 @@ type Options struct {
 	Server   string // the server's address, without a trailing slash
 	Operator Operator
 	Out      io.Writer
+	// Temporary says that the server goes away with the demo.
+	Temporary bool
 	// OpenAIModel and AnthropicModel are used when the upstream is a real
 	// provider, not the stand-in.
 	OpenAIModel, AnthropicModel string
@@ -76,6 +78,10 @@ func Play(ctx context.Context, o Options) error {
 		if err := story(ctx); err != nil {
 			return err
 		}
+	}
+	if o.Temporary {
+		s.say("\nThe temporary server is gone, and its book with it. For one that stays, with a dashboard to look at: make run, or guardbook serve.")
+		return nil
 	}
 	s.say(`
 What to look at:

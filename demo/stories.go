@@ -131,7 +131,12 @@ func (s *stage) killedAgent(ctx context.Context) error {
 		return fmt.Errorf("story (c): %w", err)
 	}
 	if len(resp.Choices) > 0 {
-		s.say("    guard answers its http_post: %s", oneLine(resp.Choices[0].Message.Content))
+		for _, call := range resp.Choices[0].Message.ToolCalls {
+			s.say("    agent runs %s %s", call.Function.Name, oneLine(call.Function.Arguments))
+		}
+		if text := resp.Choices[0].Message.Content; text != "" {
+			s.say("    guard answers its http_post: %s", oneLine(text))
+		}
 	}
 
 	streaming, cancel := context.WithCancel(ctx)

@@ -311,7 +311,7 @@ func TestRedactionReplacesTheSpansAndNothingElse(t *testing.T) {
 }
 
 func TestWhatCannotBeRedactedIsBlocked(t *testing.T) {
-	h := newGuard(t, strings.Replace(billing, "allow: {text: {type: string, max_length: 200}}", "additional: true", 1), &word{find: "sk 1", class: guardbook.ClassSecret})
+	h := newGuard(t, strings.Replace(billing, "allow: {text: {type: string, max_length: 200}}", "allow: {}\n    additional: true", 1), &word{find: "sk 1", class: guardbook.ClassSecret})
 	d := h.one(t, call("note", `{"sk 1":"x"}`))
 	if d.Action != guardbook.ActionBlock || d.Arguments != nil {
 		t.Errorf("%+v", d)

@@ -45,7 +45,7 @@ func run(ctx context.Context) error {
 		rounds    = flag.Int("rounds", 3, "rounds; each measures every target in turn")
 		seconds   = flag.Int("seconds", 5, "seconds a measurement")
 		rates     = flag.String("rates", "100,1000", "requests a second, open loop")
-		profile   = flag.String("trace-dir", "", "keep the servers' data here")
+		keep      = flag.String("keep", "", "keep the servers' data and CPU profiles in this directory")
 	)
 	flag.Parse()
 	switch *role {
@@ -68,7 +68,7 @@ func run(ctx context.Context) error {
 		}
 		b.rates = append(b.rates, n)
 	}
-	dir := *profile
+	dir := *keep
 	if dir == "" {
 		tmp, err := os.MkdirTemp("", "guardbook-bench-")
 		if err != nil {
@@ -164,7 +164,7 @@ func (b *bench) start(ctx context.Context, guardbook, dir string) (stop func(), 
 		}
 		data := filepath.Join(dir, durability)
 		if err := child("http://"+addr+"/readyz", guardbook, "serve", "--data", data, "--listen", addr,
-			"--durability", durability, "--openai-upstream", upURL+"/openai"); err != nil {
+			"--durability", durability, "--openai-upstream", upURL+"/openai", "--cpu-profile", data+".pprof"); err != nil {
 			return stop, fmt.Errorf("start guardbook: %w", err)
 		}
 		out, err := exec.Command(guardbook, "agents", "create", "bench", "--json", "--data", data, "--url", "http://"+addr).Output()

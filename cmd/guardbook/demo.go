@@ -124,7 +124,7 @@ func (c *cli) temporaryDemo(ctx context.Context, o demo.Options, openAI, anthrop
 	go func() { served <- inst.Run(ctx) }()
 	fmt.Fprintf(c.out, "No server answers at %s: the demo uses a temporary one, which goes away with its data at the end.\n", c.serverURL())
 	c.data, c.url = cfg.Data, inst.URL()
-	o.Server, o.Operator = inst.URL(), operator{c}
+	o.Server, o.Operator, o.Temporary = inst.URL(), operator{c}, true
 	err = demo.Play(ctx, o)
 	cancel()
 	return errors.Join(err, <-served)

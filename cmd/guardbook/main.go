@@ -80,5 +80,13 @@ func newRoot(c *cli) *cobra.Command {
 
 // commands lists the constructors of the top-level commands, in the order of the help.
 var commands = []func(*cli) *cobra.Command{
+	newServe,
+	newDemo,
+	newAgents,
+	newScan,
+	newBook,
+	newEvidence,
+	newDoctor,
+	newLoginLink,
 	newVersion,
 }

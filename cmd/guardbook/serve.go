@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/pprof"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +14,7 @@ import (
 
 func newServe(c *cli) *cobra.Command {
 	given := map[string]*string{}
-	var file string
+	var file, cpuProfile string
 	var printConfig bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -35,6 +36,11 @@ func newServe(c *cli) *cobra.Command {
 			if printConfig {
 				return c.showConfig(cfg)
 			}
+			stop, err := profileCPU(cpuProfile)
+			if err != nil {
+				return err
+			}
+			defer stop()
 			return c.serve(cmd.Context(), cfg)
 		},
 	}
@@ -44,8 +50,27 @@ func newServe(c *cli) *cobra.Command {
 		}
 	}
 	cmd.Flags().StringVar(&file, "config", "", "config file (GUARDBOOK_CONFIG)")
+	cmd.Flags().StringVar(&cpuProfile, "cpu-profile", "", "write a CPU profile of the whole run to this file (pprof)")
 	cmd.Flags().BoolVar(&printConfig, "print-config", false, "show every setting and where its value came from, and end")
 	return cmd
+}
+
+// profileCPU profiles until stop is called; without a file it does nothing.
+func profileCPU(file string) (stop func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, fmt.Errorf("write the CPU profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, fmt.Errorf("write the CPU profile: %w", err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
 }
 
 func describe(s instance.Setting) string {
