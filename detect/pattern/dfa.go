@@ -13,11 +13,13 @@ type automaton struct {
 	depth  []uint16   // bytes of some keyword that a state stands for, by state/stride
 }
 
-// output says that a keyword of one rule ends here.
+// output says that a keyword of one branch of a rule ends here.
 type output struct {
-	rule   int32
+	branch int32
 	length int32
-	word   bool // only when the byte before is not of a word
+	before int32 // bytes of the window in front of the keyword
+	after  int32 // and from its first byte on
+	word   bool  // only when the byte before is not of a word
 }
 
 type node struct {
@@ -27,13 +29,13 @@ type node struct {
 	out   []output
 }
 
-// newAutomaton builds the automaton of words[i] for the rule with number i.
-func newAutomaton(words map[int][]literal) *automaton {
+// newAutomaton builds the automaton of words[i] for the branch with number i.
+func newAutomaton(words map[int]need) *automaton {
 	a := &automaton{}
 	trie := []node{{edges: map[byte]int{}}}
 	used := [256]bool{}
-	for rule := range maxKey(words) + 1 {
-		for _, l := range words[rule] {
+	for branch := range maxKey(words) + 1 {
+		for _, l := range words[branch] {
 			w, at := l.text, 0
 			for i := range len(w) {
 				used[w[i]] = true
@@ -45,7 +47,7 @@ func newAutomaton(words map[int][]literal) *automaton {
 				}
 				at = to
 			}
-			trie[at].out = append(trie[at].out, output{int32(rule), int32(len(w)), l.word})
+			trie[at].out = append(trie[at].out, output{int32(branch), int32(len(w)), int32(l.before), int32(l.after), l.word})
 		}
 	}
 	var bytes []byte // the byte of each class; class 0 is every other
@@ -111,7 +113,7 @@ func newAutomaton(words map[int][]literal) *automaton {
 	return a
 }
 
-func maxKey(m map[int][]literal) int {
+func maxKey(m map[int]need) int {
 	most := -1
 	for k := range m {
 		most = max(most, k)

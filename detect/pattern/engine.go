@@ -25,6 +25,8 @@ type Engine struct {
 	version  string
 	opt      Options
 	rules    []*Rule
+	branches []*branch
+	of       []int // the number of each branch's rule
 	byID     map[string]*Rule
 	text     *automaton // keywords of rules on the text
 	folded   *automaton // keywords of rules on the folded view
@@ -44,14 +46,17 @@ func New(p *Pack, o Options) *Engine {
 		o.MaxFindings = 1000
 	}
 	e := &Engine{version: p.Version, opt: o, rules: p.Rules, byID: map[string]*Rule{}, active: map[guardbook.Kind][]bool{}}
-	words := map[string]map[int][]literal{onText: {}, onFolded: {}}
+	words := map[string]map[int]need{onText: {}, onFolded: {}}
 	for i, r := range p.Rules {
 		e.byID[r.ID] = r
 		if r.scan != nil {
 			e.scanning = append(e.scanning, i)
 			continue
 		}
-		words[r.On][i] = r.need.keywords()
+		for _, b := range r.branches {
+			words[r.On][len(e.branches)] = b.need
+			e.branches, e.of = append(e.branches, b), append(e.of, i)
+		}
 	}
 	e.text, e.folded = newAutomaton(words[onText]), newAutomaton(words[onFolded])
 	for _, k := range guardbook.Kinds {

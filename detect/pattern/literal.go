@@ -9,9 +9,9 @@ import (
 )
 
 // need is what every match of an expression must hold: at least one of the
-// literals, folded as the keyword automaton reads bytes (see foldByte), with at
-// most before bytes of the match in front of the literal's first byte, and at
-// most after bytes from there to the match's end.
+// literals, folded as the keyword automaton reads bytes (see foldByte), each with
+// the most bytes of the match that can stand in front of the literal, and from
+// its first byte to the match's end.
 //
 // Safety: need only ever over-approximates. A literal is taken from the
 // expression where each of its matches must pass; whatever is optional, repeated
@@ -21,10 +21,13 @@ import (
 // inside the window of its literal, with at least one more rune on both sides, so
 // that \b, ^ and $ see what they would see in the whole text. Expressions without
 // a longest match are cut at maxReach; Rule.Reach states the promise that is left.
-type need struct {
-	literals      []string
+type need []literal
+
+// literal is one of the strings that a match must hold.
+type literal struct {
+	text          string
 	before, after int
-	unbounded     bool // cut at maxReach
+	word          bool // only at the start of a word; set by requirements
 }
 
 const (
@@ -40,82 +43,108 @@ type part struct {
 	max   int      // longest match in bytes; infinite
 	exact []string // every match, folded; nil: too many or unknown
 	start []string // each match begins with one of these, folded; nil: unknown
-	best  *need    // the best literals inside it; nil: none
+	best  need     // the best literals inside it; nil: none
 }
 
 // wordStart stands in literals for \b. At their start, before a letter or digit,
 // it says that the byte before must be none; elsewhere it is dropped.
 const wordStart = "\b"
 
-// literal is a keyword as the automaton looks for it.
-type literal struct {
-	text string
-	word bool // only at the start of a word
-}
-
-// keywords takes the marks of word starts out of a need's literals.
-func (n *need) keywords() []literal {
-	out := make([]literal, 0, len(n.literals))
-	seen := map[literal]bool{}
-	for _, s := range n.literals {
-		text := strings.ReplaceAll(s, wordStart, "")
-		l := literal{text, strings.HasPrefix(s, wordStart) && text != "" && wordByte(text[0])}
-		if !seen[l] {
-			seen[l] = true
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
 // wordByte reports whether a byte is of a word as \b sees it.
 func wordByte(c byte) bool { return alnum(c) || c == '_' }
 
 // requirements works out the need of an expression; ok is false when there is none.
-func requirements(re *syntax.Regexp) (need, bool) {
-	p := analyse(re)
-	if p.best == nil || p.best.score() <= useless {
-		return need{}, false
+func requirements(re *syntax.Regexp) (n need, ok bool) {
+	best := analyse(re).best
+	if best.score() <= useless {
+		return nil, false
 	}
-	n := *p.best
-	if n.before > maxReach {
-		n.before, n.unbounded = maxReach, true
-	}
-	if n.after > maxReach {
-		n.after, n.unbounded = maxReach, true
+	place := map[literal]int{}
+	for _, l := range best {
+		text := strings.ReplaceAll(l.text, wordStart, "")
+		l.word = strings.HasPrefix(l.text, wordStart) && wordByte(text[0])
+		l.text, l.before, l.after = text, min(l.before, maxReach), min(l.after, maxReach)
+		key := literal{text: l.text, word: l.word}
+		if i, seen := place[key]; seen {
+			n[i].before, n[i].after = max(n[i].before, l.before), max(n[i].after, l.after)
+			continue
+		}
+		place[key] = len(n)
+		n = append(n, l)
 	}
 	return n, true
 }
 
-// score prefers long and few literals, and those at the start of a match, where
-// a stream must hold back least.
-func (n *need) score() float64 {
-	if len(n.literals) == 0 {
+// common are words that stand in most English texts, so that they tell little.
+var common = map[string]bool{
+	"for": true, "the": true, "and": true, "or ": true, "not": true, "when": true, "with": true, "this": true, "that": true, "new": true, "new ": true, "use": true, "get": true, "set": true, "read": true, "all": true, "any": true, "to ": true, "for ": true, "can": true, "will": true,
+	"without": true, "never": true, "don't": true, "don't ": true, "cannot": true, "can't": true, "after": true, "before": true, "before ": true, "after ": true, "when ": true, "the user": true, "do not ": true, "send": true, "call": true, "data": true, "text": true, "file": true, "input": true, "user": true, "type": true, "find": true,
+	"value": true, "host ": true, "open": true, "is ": true, "are": true, "you": true, "your": true, "from": true, "have": true, "and ": true, "in ": true, "no ": true, "no": true, "if ": true, "if you": true, "message": true, "system": true, "report": true, "include": true, "put": true, "page": true, "document": true, "content": true, "tool": true,
+}
+
+// score prefers long, telling and few literals, and those at the start of a match,
+// where a stream must hold back least.
+func (n need) score() float64 {
+	if len(n) == 0 {
 		return useless
 	}
-	shortest := infinite
-	for _, l := range n.keywords() {
-		length := len(l.text)
-		if l.word && length > 1 {
+	shortest, before, reach := infinite, 0, 0
+	for _, l := range n {
+		text := strings.ReplaceAll(l.text, wordStart, "")
+		length := len(text)
+		if common[text] {
+			length = min(length, minLiteral)
+		} else if length > 1 && strings.HasPrefix(l.text, wordStart) && wordByte(text[0]) {
 			length++ // as telling as another letter
 		}
 		shortest = min(shortest, length)
+		before, reach = max(before, l.before), max(reach, l.before, l.after)
 	}
 	if shortest < minLiteral {
 		return useless
 	}
-	s := float64(min(shortest, 9))*10 - 2.5*math.Log2(float64(len(n.literals)))
-	if n.before == 0 {
+	s := float64(min(shortest, 9))*10 - 2.5*math.Log2(float64(len(n)))
+	if before == 0 {
 		s += 4
 	}
-	if n.before > maxReach || n.after > maxReach {
+	if reach > maxReach {
 		s -= 30
 	}
 	return s
 }
 
-func better(a, b *need) *need {
-	if a == nil || b != nil && b.score() > a.score() {
+// reach is the longest match that windows hold.
+func (n need) reach() int {
+	most := 0
+	for _, l := range n {
+		most = max(most, l.before+l.after)
+	}
+	return most
+}
+
+// whole makes a need of literals that begin a part of at most after bytes.
+func whole(texts []string, before, after int) need {
+	if len(texts) == 0 {
+		return nil
+	}
+	n := make(need, len(texts))
+	for i, t := range texts {
+		n[i] = literal{text: t, before: before, after: after}
+	}
+	return n
+}
+
+// shift is the need of an expression with more in front and behind.
+func (n need) shift(before, after int) need {
+	out := make(need, len(n))
+	for i, l := range n {
+		out[i] = literal{text: l.text, before: add(l.before, before), after: add(l.after, after)}
+	}
+	return out
+}
+
+func better(a, b need) need {
+	if b.score() > a.score() {
 		return b
 	}
 	return a
@@ -183,7 +212,7 @@ func literalPart(re *syntax.Regexp) part {
 	}
 	lit := foldString(b.String())
 	p := part{max: n, exact: []string{lit}}
-	p.best = &need{literals: p.exact, after: n}
+	p.best = whole(p.exact, 0, n)
 	return p
 }
 
@@ -220,9 +249,16 @@ func repeatPart(p part, least, most int) part {
 		if most == 1 && p.exact != nil {
 			out.exact = union(p.exact, []string{""})
 		}
-		if most == 2 && p.exact != nil {
-			if twice := product(p.exact, p.exact); twice != nil {
-				out.exact = union(union(p.exact, []string{""}), twice)
+		if 2 <= most && most <= 3 && p.exact != nil {
+			powers, power := union(p.exact, []string{""}), p.exact
+			for range most - 1 {
+				if power = product(power, p.exact); power == nil {
+					break
+				}
+				powers = union(powers, power)
+			}
+			if power != nil && len(powers) <= maxLiterals {
+				out.exact = powers
 			}
 		}
 		return out
@@ -237,19 +273,17 @@ func repeatPart(p part, least, most int) part {
 		}
 		out.exact = exact
 		if exact != nil {
-			out.best = better(out.best, &need{literals: exact, after: out.max})
+			out.best = better(out.best, whole(exact, 0, out.max))
 		}
 	}
 	if p.best != nil { // the first turn holds it
-		n := *p.best
-		n.after = add(n.after, out.max)
-		out.best = better(out.best, &n)
+		out.best = better(out.best, p.best.shift(0, out.max))
 	}
 	return out
 }
 
 func alternatePart(subs []*syntax.Regexp) part {
-	out := part{exact: []string{}, start: []string{}, best: &need{}}
+	out := part{exact: []string{}, start: []string{}, best: need{}}
 	for _, s := range subs {
 		p := analyse(s)
 		out.max = max(out.max, p.max)
@@ -268,20 +302,16 @@ func alternatePart(subs []*syntax.Regexp) part {
 			}
 		}
 		if out.best != nil {
-			if p.best == nil || p.best.score() <= useless || len(out.best.literals)+len(p.best.literals) > maxLiterals {
+			if p.best.score() <= useless || len(out.best)+len(p.best) > 2*maxLiterals {
 				out.best = nil
 			} else {
-				out.best = &need{
-					literals: union(out.best.literals, p.best.literals),
-					before:   max(out.best.before, p.best.before),
-					after:    max(out.best.after, p.best.after),
-				}
+				out.best = append(out.best, p.best...)
 			}
 		}
 	}
 	for _, set := range [][]string{out.exact, out.start} {
 		if len(set) > 0 {
-			out.best = better(out.best, &need{literals: set, after: out.max})
+			out.best = better(out.best, whole(set, 0, out.max))
 		}
 	}
 	return out
@@ -298,14 +328,12 @@ func concatPart(subs []*syntax.Regexp) part {
 	before := 0
 	for i, p := range parts {
 		if p.best != nil {
-			n := *p.best
-			n.before, n.after = add(before, n.before), add(n.after, rest[i+1])
-			out.best = better(out.best, &n)
+			out.best = better(out.best, p.best.shift(before, rest[i+1]))
 		}
 		exact := []string{""}
 		for j := i; j < len(parts); j++ {
 			if start := product(exact, shorten(parts[j].start, maxLiterals/len(exact))); len(start) > 0 {
-				out.best = better(out.best, &need{literals: start, before: before, after: rest[i]})
+				out.best = better(out.best, whole(start, before, rest[i]))
 				if i == 0 {
 					out.start = start
 				}
@@ -316,7 +344,7 @@ func concatPart(subs []*syntax.Regexp) part {
 			if exact = product(exact, parts[j].exact); exact == nil {
 				break
 			}
-			out.best = better(out.best, &need{literals: exact, before: before, after: rest[i]})
+			out.best = better(out.best, whole(exact, before, rest[i]))
 			if i == 0 && j == len(parts)-1 {
 				out.exact = exact
 			}
@@ -384,8 +412,21 @@ func union(a, b []string) []string {
 	return out
 }
 
-// parse reads an expression as rules write it and gives it pack semantics:
-// (?i) folds ASCII letters with ASCII letters only (RE2 also folds k with the
+// maxSpace is how many characters \s* and \s+ stand for in rules, at most.
+const maxSpace = 8
+
+// allSpace reports whether a class holds nothing but white space.
+func allSpace(ranges []rune) bool {
+	for i := 0; i < len(ranges); i += 2 {
+		if lo, hi := ranges[i], ranges[i+1]; lo < '\t' || hi > ' ' || lo <= 0x1f && hi > '\r' {
+			return false
+		}
+	}
+	return true
+}
+
+// parse reads an expression as rules write it and gives it pack semantics: \s*
+// and \s+ are bounded by maxSpace; (?i) folds ASCII letters with ASCII letters only (RE2 also folds k with the
 // Kelvin sign and s with the long s, which no byte automaton can), and, where
 // wide is set, a space matches a newline, too.
 func parse(expr string, wide bool) (*syntax.Regexp, error) {
@@ -401,6 +442,14 @@ func rewrite(re *syntax.Regexp, wide bool) *syntax.Regexp {
 		re.Sub[i] = rewrite(s, wide)
 	}
 	switch re.Op {
+	case syntax.OpStar, syntax.OpPlus:
+		if c := re.Sub[0]; c.Op == syntax.OpCharClass && allSpace(c.Rune) {
+			least := 0
+			if re.Op == syntax.OpPlus {
+				least = 1
+			}
+			return &syntax.Regexp{Op: syntax.OpRepeat, Flags: re.Flags, Sub: re.Sub, Min: least, Max: maxSpace}
+		}
 	case syntax.OpCharClass:
 		re.Rune = dropFoldedRunes(re.Rune)
 		if wide && smallWithSpace(re.Rune) {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -169,11 +170,16 @@ func (r *Rule) derive(define map[string]string) error {
 	if groups := re.MaxCap(); r.Group > groups {
 		return fmt.Errorf("group is %d, but the pattern has %d", r.Group, groups)
 	}
-	var ok bool
-	if r.need, ok = requirements(re); !ok {
-		return fmt.Errorf("pattern has no keyword of %d bytes or more that each match must hold, so every text would have to be tried", minLiteral)
+	alternatives := []*syntax.Regexp{re}
+	if re.Op == syntax.OpAlternate && re.MaxCap() == 0 {
+		alternatives = re.Sub
 	}
-	r.expr = re.String()
-	r.prepare()
+	for _, a := range alternatives {
+		b, err := newBranch(r, a)
+		if err != nil {
+			return err
+		}
+		r.branches = append(r.branches, b)
+	}
 	return nil
 }

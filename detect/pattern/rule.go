@@ -4,7 +4,10 @@
 package pattern
 
 import (
+	"fmt"
 	"regexp"
+	"regexp/syntax"
+	"strings"
 	"sync"
 
 	"github.com/guardbook/guardbook"
@@ -50,12 +53,21 @@ type Rule struct {
 	Quotable bool     `yaml:"quotable"`
 	Examples Examples `yaml:"examples"`
 
-	pack    string
-	expr    string // Pattern as compiled
-	unless  []*regexp.Regexp
-	scan    scanner
-	valid   func(string) bool
-	need    need // what a match must hold
+	pack     string
+	branches []*branch // of Pattern
+	unless   []*regexp.Regexp
+	scan     scanner
+	valid    func(string) bool
+}
+
+// branch is one alternative at the top of a rule's pattern. Each is looked for on
+// its own, so that a long list of alternatives costs only those whose keywords
+// are there. A pattern with a group is one branch.
+type branch struct {
+	rule    *Rule
+	expr    string
+	need    need   // keywords of which a match holds one
+	musts   []must // what else it holds
 	compile func() *regexp.Regexp
 	alive   func() *prefixer
 }
@@ -89,10 +101,11 @@ func (r *Rule) Pack() string { return r.pack }
 // Reach is the longest match, in bytes, that the rule is promised to find in a
 // longer text. 0: the rule is a scanner of its own, without such a bound.
 func (r *Rule) Reach() int {
-	if r.scan != nil {
-		return 0
+	most := 0
+	for _, b := range r.branches {
+		most = max(most, b.need.reach())
 	}
-	return r.need.before + r.need.after
+	return most
 }
 
 // Views of a rule.
@@ -101,21 +114,38 @@ const (
 	onFolded = "folded"
 )
 
-func (r *Rule) prepare() {
-	r.compile = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(r.expr) })
-	r.alive = sync.OnceValue(func() *prefixer { return newPrefixer(r.expr) })
+// newBranch works out what the engine needs of one alternative.
+func newBranch(r *Rule, re *syntax.Regexp) (*branch, error) {
+	need, ok := requirements(re)
+	if !ok {
+		return nil, fmt.Errorf("pattern has no keyword of %d bytes or more that each match of %.60q must hold, so every text would have to be tried", minLiteral, re)
+	}
+	b := &branch{rule: r, need: need, musts: musts(re), expr: re.String()}
+	// Few of the expressions are ever needed in one run of a command, so each is
+	// compiled when its first keyword is met.
+	b.compile = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(b.expr) })
+	b.alive = sync.OnceValue(func() *prefixer { return newPrefixer(b.expr) })
+	return b, nil
 }
 
 // Expression is the rule's pattern as it is run, with definitions put in; empty
 // for a scanner.
-func (r *Rule) Expression() string { return r.expr }
+func (r *Rule) Expression() string {
+	parts := make([]string, len(r.branches))
+	for i, b := range r.branches {
+		parts[i] = b.expr
+	}
+	return strings.Join(parts, "|")
+}
 
 // Keywords lists the words of which each match must hold at least one, in lower
 // case; empty for a scanner.
 func (r *Rule) Keywords() []string {
 	var out []string
-	for _, l := range r.need.keywords() {
-		out = append(out, l.text)
+	for _, b := range r.branches {
+		for _, l := range b.need {
+			out = append(out, l.text)
+		}
 	}
 	return out
 }

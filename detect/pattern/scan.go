@@ -21,11 +21,11 @@ type scan struct {
 	path    string
 	orig    string // the text as it came
 	found   []match
-	open    []window // by rule: the window that is growing
-	touched []int32  // rules with an open window
+	open    []window // by branch: the window that is growing
+	touched []int32  // branches with an open window
 }
 
-// window is a stretch of a view that a rule's expression must read.
+// window is a stretch of a view that a branch's expression must read.
 type window struct{ from, to int }
 
 // match is a finding before it is written out, in bytes of the original text.
@@ -38,7 +38,7 @@ type match struct {
 }
 
 func newScan(e *Engine) *scan {
-	s := &scan{e: e, open: make([]window, len(e.rules))}
+	s := &scan{e: e, open: make([]window, len(e.branches))}
 	for i := range s.open {
 		s.open[i] = window{-1, -1}
 	}
@@ -98,7 +98,7 @@ func (s *scan) ctxErr() error {
 }
 
 // keywords gathers the windows around each keyword of a view and has them read.
-// Windows of one rule that touch are one.
+// Windows of one branch that touch are one.
 func (s *scan) keywords(a *automaton, v *normalize.View) {
 	if s.err != nil {
 		return
@@ -106,25 +106,24 @@ func (s *scan) keywords(a *automaton, v *normalize.View) {
 	text := v.Text
 	a.scan(text, func(end int, outs []output) bool {
 		for _, o := range outs {
-			i := int(o.rule)
-			if s.skip(i) {
+			i := int(o.branch)
+			if s.skip(s.e.of[i]) {
 				continue
 			}
-			n := &s.e.rules[i].need
 			at := end - int(o.length)
 			if o.word && at > 0 && wordByte(text[at-1]) {
 				continue
 			}
-			w := window{runeStart(text, at-n.before-utf8.UTFMax), runeEnd(text, at+n.after+utf8.UTFMax)}
+			w := window{runeStart(text, at-int(o.before)-utf8.UTFMax), runeEnd(text, at+int(o.after)+utf8.UTFMax)}
 			last := &s.open[i]
 			switch {
 			case last.from < 0:
 				*last = w
-				s.touched = append(s.touched, o.rule)
+				s.touched = append(s.touched, o.branch)
 			case w.from <= last.to:
 				last.from, last.to = min(last.from, w.from), max(last.to, w.to)
 			default:
-				s.confirm(s.e.rules[i], v, *last)
+				s.confirm(s.e.branches[i], v, *last)
 				*last = w
 			}
 		}
@@ -133,7 +132,7 @@ func (s *scan) keywords(a *automaton, v *normalize.View) {
 	for _, i := range s.touched {
 		w := s.open[i]
 		s.open[i] = window{-1, -1}
-		s.confirm(s.e.rules[i], v, w)
+		s.confirm(s.e.branches[i], v, w)
 	}
 	s.touched = s.touched[:0]
 }
@@ -169,10 +168,15 @@ func runeEnd(s string, i int) int {
 	return i
 }
 
-// confirm lets a rule's expression read one window.
-func (s *scan) confirm(r *Rule, v *normalize.View, w window) {
+// confirm lets a branch's expression read one window.
+func (s *scan) confirm(b *branch, v *normalize.View, w window) {
 	if s.err != nil {
 		return
+	}
+	for _, m := range b.musts {
+		if !m.in(v.Text[w.from:w.to]) {
+			return
+		}
 	}
 	if s.budget -= w.to - w.from; s.budget < 0 {
 		s.err = fmt.Errorf("%w: too many keywords of rules in the text, the budget for reading around them is used up", errIncomplete)
@@ -181,8 +185,8 @@ func (s *scan) confirm(r *Rule, v *normalize.View, w window) {
 	if s.err = s.ctxErr(); s.err != nil {
 		return
 	}
-	for _, m := range r.compile().FindAllStringSubmatchIndex(v.Text[w.from:w.to], -1) {
-		g := r.Group
+	for _, m := range b.compile().FindAllStringSubmatchIndex(v.Text[w.from:w.to], -1) {
+		r, g := b.rule, b.rule.Group
 		if r.Group == 0 && r.Class == guardbook.ClassSecret { // the secret is the first group, if there is one
 			for k := 2; k < len(m); k += 2 {
 				if m[k] >= 0 && m[k+1] > m[k] {
