@@ -109,6 +109,10 @@ func (r *Rule) check(define map[string]string) error {
 	case r.On != "" && r.On != onText && r.On != onFolded:
 		return fmt.Errorf("on is %q: use %s or %s", r.On, onText, onFolded)
 	}
+	var err error
+	if r.Severity, err = guardbook.ParseSeverity(r.SeverityName); err != nil {
+		return err
+	}
 	for _, k := range r.Channels {
 		if !slices.Contains(guardbook.Kinds, k) {
 			return fmt.Errorf("channel %q is none of %v", k, guardbook.Kinds)

@@ -15,9 +15,12 @@ import (
 
 // Rule is one rule of a pack. Its text is what alerts and threat pages show.
 type Rule struct {
-	ID       string             `yaml:"id"`       // unique in all packs: "injection/override"
-	Class    guardbook.Class    `yaml:"class"`    // what a match is
-	Severity guardbook.Severity `yaml:"severity"` // how bad that is
+	ID       string             `yaml:"id"`    // unique in all packs: "injection/override"
+	Class    guardbook.Class    `yaml:"class"` // what a match is
+	Severity guardbook.Severity `yaml:"-"`     // how bad that is
+	// SeverityName is Severity as the file spells it. (The YAML decoder formats the
+	// whole file anew for each value that unmarshals itself from text.)
+	SeverityName string `yaml:"severity"`
 	// Confidence is the calibrated probability that a match is what the class says.
 	Confidence float64 `yaml:"confidence"`
 	// By overrides Confidence for single kinds of interaction: the same words mean
@@ -65,7 +68,7 @@ type Rule struct {
 // are there. A pattern with a group is one branch.
 type branch struct {
 	rule    *Rule
-	expr    string
+	expr    func() string
 	need    need   // keywords of which a match holds one
 	musts   []must // what else it holds
 	compile func() *regexp.Regexp
@@ -120,11 +123,11 @@ func newBranch(r *Rule, re *syntax.Regexp) (*branch, error) {
 	if !ok {
 		return nil, fmt.Errorf("pattern has no keyword of %d bytes or more that each match of %.60q must hold, so every text would have to be tried", minLiteral, re)
 	}
-	b := &branch{rule: r, need: need, musts: musts(re), expr: re.String()}
+	b := &branch{rule: r, need: need, musts: musts(re), expr: sync.OnceValue(re.String)}
 	// Few of the expressions are ever needed in one run of a command, so each is
 	// compiled when its first keyword is met.
-	b.compile = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(b.expr) })
-	b.alive = sync.OnceValue(func() *prefixer { return newPrefixer(b.expr) })
+	b.compile = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(b.expr()) })
+	b.alive = sync.OnceValue(func() *prefixer { return newPrefixer(b.expr()) })
 	return b, nil
 }
 
@@ -133,7 +136,7 @@ func newBranch(r *Rule, re *syntax.Regexp) (*branch, error) {
 func (r *Rule) Expression() string {
 	parts := make([]string, len(r.branches))
 	for i, b := range r.branches {
-		parts[i] = b.expr
+		parts[i] = b.expr()
 	}
 	return strings.Join(parts, "|")
 }
