@@ -168,7 +168,10 @@ func classOf(d *guardbook.DecisionEntry) guardbook.Class {
 // titleOf is one line for people, made of names only.
 func titleOf(d *guardbook.DecisionEntry, class guardbook.Class) string {
 	what := string(class)
-	if what == "" {
+	switch {
+	case d.Containment != "":
+		what = "containment"
+	case what == "":
 		what = "policy"
 	}
 	done := map[guardbook.Action]string{
