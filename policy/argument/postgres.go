@@ -18,9 +18,10 @@ const (
 	maxSQL = 64 << 10
 	// maxDepth bounds how deeply a statement can nest; see depthBound.
 	maxDepth = 1200
-	// parseTime bounds one parse with its wait for a free parser; the parser's
-	// start, about a second, is within it.
-	parseTime = 10 * time.Second
+	// parseTime bounds one parse with its wait for a free parser, startTime those
+	// that have to wait for the parser's start: about a second on an idle machine.
+	parseTime = 5 * time.Second
+	startTime = 60 * time.Second
 )
 
 var (
@@ -46,7 +47,8 @@ var postgres = newPostgresParser()
 type postgresParser struct {
 	slots   chan struct{}
 	defunct atomic.Bool
-	started atomic.Bool // by warm
+	started atomic.Bool // an instance has answered
+	warmed  atomic.Bool // every instance has
 }
 
 func newPostgresParser() *postgresParser {
@@ -64,7 +66,11 @@ func (p *postgresParser) parse(ctx context.Context, sql string) (*tree.ParseResu
 			return nil, errNulInSQL // the parser would stop there
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, parseTime, errTooSlow)
+	limit := parseTime
+	if !p.started.Load() {
+		limit = startTime
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooSlow)
 	defer cancel()
 	select {
 	case p.slots <- struct{}{}:
@@ -92,6 +98,7 @@ func (p *postgresParser) parse(ctx context.Context, sql string) (*tree.ParseResu
 		}
 		if a.err = depthBound(sql); a.err == nil {
 			a.result, a.err = pgquery.Parse(sql)
+			p.started.Store(true)
 		}
 	}()
 	select {
@@ -136,7 +143,7 @@ func depthBound(sql string) error {
 func WarmSQL(ctx context.Context) error { return postgres.warm(ctx) }
 
 func (p *postgresParser) warm(ctx context.Context) error {
-	if p.started.Load() {
+	if p.warmed.Load() {
 		return nil
 	}
 	errs := make([]error, cap(p.slots))
@@ -149,6 +156,6 @@ func (p *postgresParser) warm(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("start the SQL parser: %w", err)
 	}
-	p.started.Store(true)
+	p.warmed.Store(true)
 	return nil
 }

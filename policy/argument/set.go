@@ -48,8 +48,8 @@ func (s *Set) Fit(ctx context.Context, members []Member) Misfit {
 	known := 0
 	for i := range members {
 		name := members[i].Name
-		switch near := s.find(name); {
-		case near == name:
+		switch found, near := s.find(name); {
+		case found:
 			known++
 		case near != "":
 			// A reader that ignores case would take it for the argument that is checked.
@@ -82,19 +82,18 @@ func (s *Set) Fit(ctx context.Context, members []Member) Misfit {
 	return Misfit{Passed: passed}
 }
 
-// find returns the field with this name, else one that differs in case only,
-// else "".
-func (s *Set) find(name string) string {
-	near := ""
+// find reports whether a field has this name, or else the name of one that
+// differs in case only.
+func (s *Set) find(name string) (found bool, near string) {
 	for i := range s.Fields {
 		if s.Fields[i].Name == name {
-			return name
+			return true, ""
 		}
 		if near == "" && strings.EqualFold(s.Fields[i].Name, name) {
 			near = s.Fields[i].Name
 		}
 	}
-	return near
+	return false, near
 }
 
 // Member is one member of a JSON object.
