@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -48,9 +49,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"waitready": waitReady,
-			"post":      post,
-			"setkey":    setKey,
+			"waitready":  waitReady,
+			"post":       post,
+			"setkey":     setKey,
+			"eventually": eventually,
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -70,6 +72,18 @@ func waitReady(ts *testscript.TestScript, neg bool, _ []string) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	ts.Fatalf("the server did not become ready")
+}
+
+// eventually runs a command until its output matches: eventually REGEXP COMMAND...
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	want := regexp.MustCompile(args[0])
+	for range 100 {
+		if ts.Exec(args[1], args[2:]...) == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("no output of %q matched %s; the last was\n%s", args[1:], args[0], ts.ReadFile("stdout"))
 }
 
 // setKey reads an agent's key from the JSON of the last command: setkey VARIABLE.
