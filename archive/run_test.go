@@ -164,7 +164,7 @@ func TestARebuiltArchiveHasTheEarlierEpochs(t *testing.T) {
 	k := keep(t)
 	k.append(5)
 	old := &endedLog{conformance.Log{Origin: "guardbook/earlier"}}
-	for range 2500 {
+	for range 1200 {
 		old.Add(time.Now(), time.Now(), guardbook.TypeDecision, guardbook.DecisionEntry{Agent: "old", Decision: guardbook.ActionAllow})
 	}
 	if err := archive.Rebuild(t.Context(), k.archive, old); err != nil {
@@ -179,7 +179,7 @@ func TestARebuiltArchiveHasTheEarlierEpochs(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	got, err := k.archive.Counts(t.Context(), archive.Query{}, archive.ByAgent)
-	if err != nil || got["old"] != 2500 || got["billing"] != 5 {
+	if err != nil || got["old"] != 1200 || got["billing"] != 5 {
 		t.Errorf("counts: %v, %v", got, err)
 	}
 }
@@ -201,7 +201,7 @@ func TestAnArchiveOfAnotherBookIsFilledAnew(t *testing.T) {
 
 func TestDamageThatShowsLaterIsMendedFromTheBook(t *testing.T) {
 	k := keep(t)
-	k.append(3000)
+	k.append(1200)
 	stop := k.run(k.archive)
 	k.caughtUp()
 	stop()
