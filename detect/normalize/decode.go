@@ -249,8 +249,10 @@ func unescaped(v *View) *View {
 	if !strings.ContainsAny(s, `%&\`) {
 		return nil
 	}
+	// Far from any escape the view would say again what the text says already, so
+	// only its surroundings are copied, each stretch a paragraph of its own.
 	b := newBuilder(v)
-	copied, changed := 0, false
+	copied, last := 0, -1
 	for i := 0; i < len(s); {
 		k := strings.IndexAny(s[i:], `%&\`)
 		if k < 0 {
@@ -262,17 +264,39 @@ func unescaped(v *View) *View {
 			i++
 			continue
 		}
-		changed = true
+		if last < 0 || i-last > 2*surroundings {
+			if last >= 0 {
+				b.copy(copied, runeAt(s, last+surroundings))
+			}
+			copied = runeAt(s, i-surroundings)
+			if len(b.out) > 0 {
+				b.mark(copied, 1, 1)
+				b.out = append(b.out, '\n')
+			}
+		}
 		b.copy(copied, i)
 		b.replace(i, i+n, to)
 		i += n
-		copied = i
+		copied, last = i, i
 	}
-	if !changed {
+	if last < 0 {
 		return nil
 	}
-	b.copy(copied, len(s))
+	b.copy(copied, runeAt(s, last+surroundings))
 	return b.view("unescaped")
+}
+
+// surroundings is how much of the text on either side of an escape goes into the
+// unescaped view, in bytes.
+const surroundings = 1 << 10
+
+// runeAt is position i of s, moved back to the start of a rune and into s.
+func runeAt(s string, i int) int {
+	i = min(max(i, 0), len(s))
+	for k := 0; k < utf8.UTFMax && i > 0 && i < len(s) && !utf8.RuneStart(s[i]); k++ {
+		i--
+	}
+	return i
 }
 
 // escapeAt reads the escape at i: its length, and what it stands for.
@@ -341,7 +365,7 @@ func hexDigits(s string, at, n int) (r rune, ok bool) {
 
 // rotMarks are common words of English as ROT13 writes them; two different ones
 // tell ROT13 from any language.
-var rotMarks = []string{"gur ", " naq ", "lbh", "vtaber", "cerivbhf", "vafgehpg", "flfgrz", "cebzcg", "erirny", "cnffjbeq", "frperg", "sbyybj", "nyy ", "fraq", " guvf", " lbhe"}
+var rotMarks = []string{"gur ", " naq ", "lbhe", "vtaber", "cerivbhf", "vafgehpg", "flfgrz", "cebzcg", "cnffjbeq", "frperg"}
 
 // rot13 undoes ROT13 where the text looks like it.
 func rot13(v *View) *View {

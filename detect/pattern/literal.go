@@ -3,6 +3,7 @@ package pattern
 import (
 	"math"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -63,6 +64,9 @@ func requirements(re *syntax.Regexp) (n need, ok bool) {
 	for _, l := range best {
 		text := strings.ReplaceAll(l.text, wordStart, "")
 		l.word = strings.HasPrefix(l.text, wordStart) && wordByte(text[0])
+		if strings.HasPrefix(l.text, wordStart) && !l.word || contextual(re) {
+			l.before++ // what stands in front decides, so it must be in the window
+		}
 		l.text, l.before, l.after = text, min(l.before, maxReach), min(l.after, maxReach)
 		key := literal{text: l.text, word: l.word}
 		if i, seen := place[key]; seen {
@@ -73,6 +77,16 @@ func requirements(re *syntax.Regexp) (n need, ok bool) {
 		n = append(n, l)
 	}
 	return n, true
+}
+
+// contextual reports whether an expression asks what stands in front of a place
+// in another way than \b does.
+func contextual(re *syntax.Regexp) bool {
+	switch re.Op {
+	case syntax.OpBeginLine, syntax.OpBeginText, syntax.OpNoWordBoundary:
+		return true
+	}
+	return slices.ContainsFunc(re.Sub, contextual)
 }
 
 // common are words that stand in most English texts, so that they tell little.
@@ -105,7 +119,7 @@ func (n need) score() float64 {
 	}
 	s := float64(min(shortest, 9))*10 - 2.5*math.Log2(float64(len(n)))
 	if before == 0 {
-		s += 4
+		s += 25 // tried at one place only (see branch.anchored)
 	}
 	if reach > maxReach {
 		s -= 30

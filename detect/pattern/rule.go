@@ -72,7 +72,11 @@ type branch struct {
 	need    need   // keywords of which a match holds one
 	musts   []must // what else it holds
 	compile func() *regexp.Regexp
-	alive   func() *prefixer
+	// anchored is the expression at the start of a text. A match whose keyword is
+	// its first byte can only begin where the keyword was met, so one try there is
+	// enough; \b is decided before (see literal.word).
+	anchored func() *regexp.Regexp
+	alive    func() *prefixer
 }
 
 // Nearby names words and what their presence makes of a confidence.
@@ -127,6 +131,7 @@ func newBranch(r *Rule, re *syntax.Regexp) (*branch, error) {
 	// Few of the expressions are ever needed in one run of a command, so each is
 	// compiled when its first keyword is met.
 	b.compile = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(b.expr()) })
+	b.anchored = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\A(?:` + b.expr() + `)`) })
 	b.alive = sync.OnceValue(func() *prefixer { return newPrefixer(b.expr()) })
 	return b, nil
 }

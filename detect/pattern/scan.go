@@ -111,7 +111,12 @@ func (s *scan) keywords(a *automaton, v *normalize.View) {
 				continue
 			}
 			at := end - int(o.length)
+			b := s.e.branches[i]
 			if o.word && at > 0 && wordByte(text[at-1]) {
+				continue
+			}
+			if o.before == 0 {
+				s.try(b, v, at, runeEnd(text, at+int(o.after)+utf8.UTFMax))
 				continue
 			}
 			w := window{runeStart(text, at-int(o.before)-utf8.UTFMax), runeEnd(text, at+int(o.after)+utf8.UTFMax)}
@@ -123,7 +128,7 @@ func (s *scan) keywords(a *automaton, v *normalize.View) {
 			case w.from <= last.to:
 				last.from, last.to = min(last.from, w.from), max(last.to, w.to)
 			default:
-				s.confirm(s.e.branches[i], v, *last)
+				s.confirm(b, v, *last)
 				*last = w
 			}
 		}
@@ -173,35 +178,61 @@ func (s *scan) confirm(b *branch, v *normalize.View, w window) {
 	if s.err != nil {
 		return
 	}
-	for _, m := range b.musts {
-		if !m.in(v.Text[w.from:w.to]) {
-			return
-		}
-	}
-	if s.budget -= w.to - w.from; s.budget < 0 {
-		s.err = fmt.Errorf("%w: too many keywords of rules in the text, the budget for reading around them is used up", errIncomplete)
-		return
-	}
-	if s.err = s.ctxErr(); s.err != nil {
+	if !b.promising(v.Text[w.from:w.to]) || !s.spend(w.to-w.from) {
 		return
 	}
 	for _, m := range b.compile().FindAllStringSubmatchIndex(v.Text[w.from:w.to], -1) {
-		r, g := b.rule, b.rule.Group
-		if r.Group == 0 && r.Class == guardbook.ClassSecret { // the secret is the first group, if there is one
-			for k := 2; k < len(m); k += 2 {
-				if m[k] >= 0 && m[k+1] > m[k] {
-					g = k / 2
-					break
-				}
-			}
-		}
-		if m[2*g] < 0 {
-			continue
-		}
-		if !s.add(r, v, w.from+m[2*g], w.from+m[2*g+1]) {
+		if !s.keep(b.rule, v, w.from, m) {
 			return
 		}
 	}
+}
+
+// try lets a branch's expression read what begins with its keyword.
+func (s *scan) try(b *branch, v *normalize.View, from, to int) {
+	text := v.Text[from:to]
+	// One try costs far less than a search; a quarter is still more than its share.
+	if s.err != nil || !b.promising(text) || !s.spend((to-from+3)/4) {
+		return
+	}
+	if m := b.anchored().FindStringSubmatchIndex(text); m != nil {
+		s.keep(b.rule, v, from, m)
+	}
+}
+
+// promising reports whether a window holds all else that a match must.
+func (b *branch) promising(text string) bool {
+	for _, m := range b.musts {
+		if !m.in(text) {
+			return false
+		}
+	}
+	return true
+}
+
+// spend takes bytes from the budget; it answers false when the scan must end.
+func (s *scan) spend(n int) bool {
+	if s.budget -= n; s.budget < 0 {
+		s.err = fmt.Errorf("%w: too many keywords of rules in the text, the budget for reading around them is used up", errIncomplete)
+		return false
+	}
+	s.err = s.ctxErr()
+	return s.err == nil
+}
+
+// keep adds the part of a match that is the finding; it answers false when the
+// scan must end.
+func (s *scan) keep(r *Rule, v *normalize.View, from int, m []int) bool {
+	g := r.Group
+	if g == 0 && r.Class == guardbook.ClassSecret { // the secret is the first group, if there is one
+		for k := 2; k < len(m); k += 2 {
+			if m[k] >= 0 && m[k+1] > m[k] {
+				g = k / 2
+				break
+			}
+		}
+	}
+	return m[2*g] < 0 || s.add(r, v, from+m[2*g], from+m[2*g+1])
 }
 
 // scanner runs a rule's scanner over a view.
