@@ -402,4 +402,3 @@ func TestTheLiftOfAnUnrecordedKillWritesBoth(t *testing.T) {
 		t.Error(d)
 	}
 }
-
