@@ -27,6 +27,7 @@ type pair struct {
 	name         string
 	line, column int
 	value        *node
+	meant        string // the field that an unknown name probably means
 }
 
 type nodeKind int
@@ -38,10 +39,11 @@ const (
 	kindBool
 	kindList
 	kindMapping
+	kindBroken // what its problem was is told already
 )
 
 func (k nodeKind) String() string {
-	return [...]string{"nothing", "text", "a number", "true or false", "a list", "a mapping"}[k]
+	return [...]string{"nothing", "text", "a number", "true or false", "a list", "a mapping", "something else"}[k]
 }
 
 // field returns the value of a mapping's field, or nil.
@@ -55,6 +57,16 @@ func (n *node) field(name string) *node {
 		}
 	}
 	return nil
+}
+
+// has reports whether a mapping has a field, perhaps with a typing error in its name.
+func (n *node) has(name string) bool {
+	for _, f := range n.fields {
+		if f.name == name || f.meant == name {
+			return true
+		}
+	}
+	return false
 }
 
 // read turns the source into a node and notes every problem of its YAML. It
@@ -81,6 +93,10 @@ func (r *reader) read() (root *node) {
 			}
 		}
 		message, _, _ = strings.Cut(message, "\n")
+		message = strings.ReplaceAll(message, "\t", `\t`)
+		if message == "unexpected scalar value type" {
+			message = "a value is missing, or begins with * and is not in quotes"
+		}
 		r.fail(line, column, "this is not valid YAML: "+message)
 		return nil
 	}
@@ -95,6 +111,9 @@ func (r *reader) read() (root *node) {
 		}
 		if root != nil {
 			line, column := position(doc.Body)
+			if m, ok := doc.Body.(*ast.MappingNode); ok && len(m.Values) > 0 {
+				line, column = position(m.Values[0].Key)
+			}
 			r.fail(line, column, "a second YAML document begins here: one file holds one policy")
 			break
 		}
@@ -208,6 +227,7 @@ func (r *reader) convert(n ast.Node) *node {
 		r.fail(line, column, "anchors (&) are not allowed in a policy: write the value out where it is used")
 		return r.convert(n.Value)
 	case *ast.AliasNode:
+		out.kind = kindBroken
 		r.fail(line, column, "aliases (*) are not allowed in a policy: write the value out, or put it in quotes if it begins with *")
 	case *ast.TagNode:
 		r.fail(line, column, "tags (!) are not allowed in a policy: remove it, or put the value in quotes")
@@ -215,6 +235,7 @@ func (r *reader) convert(n ast.Node) *node {
 			return r.convert(n.Value)
 		}
 	default:
+		out.kind = kindBroken
 		r.fail(line, column, "this kind of YAML is not allowed in a policy")
 	}
 	return out
@@ -241,7 +262,7 @@ func (r *reader) mapping(out *node, values []*ast.MappingValueNode) {
 			r.fail(line, column, fmt.Sprintf("field %q is here twice; the first is in line %d", name, out.fields[i].line))
 			continue
 		}
-		out.fields = append(out.fields, pair{name, line, column, value})
+		out.fields = append(out.fields, pair{name: name, line: line, column: column, value: value})
 	}
 }
 

@@ -121,6 +121,7 @@ func (r *reader) policyFields(p *Policy) []field {
 					return // no tool at all
 				}
 				r.list(n, "tools", func(item *node) { p.Tools = append(p.Tools, r.tool(item)) })
+				r.neverApplies(n, p.Tools)
 			},
 		},
 		{
@@ -325,7 +326,7 @@ func (r *reader) tool(n *node) Tool {
 	}
 	allow, deny := n.field("allow"), n.field("deny")
 	switch {
-	case allow == nil && deny == nil:
+	case !n.has("allow") && !n.has("deny"):
 		r.failAt(n, "a tool needs either allow or deny: allow: {} is for a tool that is called without arguments")
 	case allow != nil && deny != nil:
 		r.failAt(deny, "a tool has either allow or deny, not both")
@@ -336,6 +337,22 @@ func (r *reader) tool(n *node) Tool {
 		}
 	}
 	return t
+}
+
+// neverApplies tells of entries that allow what another one denies altogether.
+func (r *reader) neverApplies(list *node, tools []Tool) {
+	for i, t := range tools {
+		if t.Name == "" || t.Deny != "" {
+			continue
+		}
+		for k, d := range tools {
+			// A pattern covers another if it matches its text.
+			if d.Deny != "" && Match(d.Name, t.Name) && (d.Server == "" || t.Server != "" && Match(d.Server, t.Server)) {
+				r.failAt(list.items[i], "this entry never applies: the one in line %d denies %s, and deny wins over allow", list.items[k].line, shown(d.Name))
+				break
+			}
+		}
+	}
 }
 
 func (r *reader) toolFields(t *Tool) []field {

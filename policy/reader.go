@@ -28,6 +28,9 @@ func (r *reader) fail(line, column int, message string) {
 }
 
 func (r *reader) failAt(n *node, format string, args ...any) {
+	if n.kind == kindBroken {
+		return // its own problem is told already
+	}
 	r.fail(n.line, n.column, fmt.Sprintf(format, args...))
 }
 
@@ -69,16 +72,18 @@ func (r *reader) object(n *node, what string, fields []field) {
 		r.failAt(n, "%s has to be a mapping, not %s. Allowed fields: %s", what, n.kind, strings.Join(fieldNames(fields), ", "))
 		return
 	}
-	for _, p := range n.fields {
-		i := slices.IndexFunc(fields, func(f field) bool { return f.name == p.name })
-		if i < 0 {
+	for i := range n.fields {
+		p := &n.fields[i]
+		k := slices.IndexFunc(fields, func(f field) bool { return f.name == p.name })
+		if k < 0 {
+			p.meant = nearest(p.name, fieldNames(fields))
 			r.fail(p.line, p.column, unknown("field", p.name, fieldNames(fields)))
 			continue
 		}
-		fields[i].read(p.value)
+		fields[k].read(p.value)
 	}
 	for _, f := range fields {
-		if f.required && indexOf(n.fields, f.name) < 0 {
+		if f.required && !n.has(f.name) {
 			r.failAt(n, "%s needs the field %s: %s", what, f.name, f.doc)
 		}
 	}
@@ -173,7 +178,7 @@ func (r *reader) integer(n *node, what string, least, most int) (int, bool) {
 // list calls each for every item of a list, which may not be empty.
 func (r *reader) list(n *node, what string, each func(*node)) {
 	if n.kind != kindList {
-		r.failAt(n, "%s has to be a list, not %s: [a, b]", what, n.kind)
+		r.failAt(n, "%s has to be a list, not %s", what, n.kind)
 		return
 	}
 	if len(n.items) == 0 {
@@ -244,7 +249,10 @@ func nearest(word string, allowed []string) string {
 	if len(word) > 60 {
 		return ""
 	}
-	best, at := "", 3
+	best, at := "", 2
+	if len(word) > 5 {
+		at = 3
+	}
 	for _, a := range allowed {
 		if d := distance(strings.ToLower(word), a); d < at && d < len(a) {
 			best, at = a, d
