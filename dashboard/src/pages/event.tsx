@@ -47,7 +47,7 @@ export function EventPage({ id }: { id: string }) {
       <ProofInBook detail={data} />
       <section className="card">
         <h2>The entry as stored <Copy text={new TextDecoder().decode(data.raw)} what="the raw entry" /></h2>
-        <p className="hint">The exact {count(data.raw.length)} bytes that were hashed. What the agent said is not among them; a salted commitment stands for it.</p>
+        <p className="hint">The exact {count(data.raw.length)} bytes that were hashed. Beyond masked excerpts, nothing that the agent said is among them; a salted commitment stands for it.</p>
         <pre className="raw"><Text value={new TextDecoder().decode(data.raw)} max={4000} /></pre>
       </section>
     </article>

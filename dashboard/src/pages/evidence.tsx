@@ -92,8 +92,8 @@ export function EvidencePage() {
             ]}
           />
           <p><a className="button primary" href={made.url} download={made.name}>Download</a></p>
-          <p className="hint">Verify it, after unpacking, on any machine; the key comes from you, not from the package:</p>
-          <Command>{`guardbook evidence verify DIR --trust '${book.data?.key ?? "KEY"}'`}</Command>
+          <p className="hint">Verify it, packed or unpacked, on any machine; the key comes from you, not from the package:</p>
+          <Command>{`guardbook evidence verify ${made.name} --trust '${book.data?.key ?? "KEY"}'`}</Command>
           <h3>What is in it</h3>
           <Tree files={made.files} />
         </section>
@@ -103,6 +103,9 @@ export function EvidencePage() {
 }
 
 function Tree({ files }: { files: ZipFile[] }) {
+  // All files lie in one folder, named for the period: it is said once.
+  const top = files[0]?.name.slice(0, files[0].name.indexOf("/") + 1) ?? "";
+  const root = files.every((f) => f.name.startsWith(top)) ? top : "";
   const groups = new Map<string, ZipFile[]>();
   for (const f of files) {
     const folder = f.name.slice(0, f.name.lastIndexOf("/") + 1);
@@ -112,7 +115,7 @@ function Tree({ files }: { files: ZipFile[] }) {
     <div className="tree">
       {[...groups].toSorted(([a], [b]) => a.localeCompare(b)).map(([folder, list]) => (
         <details key={folder} open={list.length <= 20}>
-          <summary>{plain(folder || "(top)", 200)} <span className="quiet">{count(list.length)} {list.length === 1 ? "file" : "files"}, {bytes(list.reduce((n, f) => n + f.size, 0))}</span></summary>
+          <summary>{plain(folder.slice(root.length) || folder || "(top)", 200)} <span className="quiet">{count(list.length)} {list.length === 1 ? "file" : "files"}, {bytes(list.reduce((n, f) => n + f.size, 0))}</span></summary>
           <table>
             <tbody>
               {list.slice(0, 500).map((f) => (

@@ -235,7 +235,7 @@ function Row({ entry: e, index, top, height }: { entry: Entry; index: number; to
     >
       <span className="time"><Time value={e.ts} /></span>
       <span className="sev"><SeverityMark severity={severityOf(e)} word={false} /></span>
-      <span className="agent"><Clip value={text(e, "agent") || text(e, "scope")} max={60} /></span>
+      <span className="agent"><Clip value={text(e, "agent") || text(e, "scope").replace(/^agent:/, "")} max={60} /></span>
       <span className="kind">{kindOf(e)}</span>
       <span className="tool"><Clip value={toolName(e)} max={80} /></span>
       <span className="decision">{action && <ActionBadge action={action} would={text(e, "would") || undefined} />}</span>
