@@ -2,8 +2,9 @@ package main
 
 import (
 	"runtime"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // clock says what "time" in the tables is.
@@ -14,10 +15,9 @@ const clock = "CPU time of the scanning thread"
 // thread.
 func cpuTime() time.Duration {
 	runtime.LockOSThread()
-	var u syscall.Rusage
-	const rusageThread = 1
-	if err := syscall.Getrusage(rusageThread, &u); err != nil {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
 		return time.Duration(time.Now().UnixNano())
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return time.Duration(ts.Nano())
 }
