@@ -64,9 +64,7 @@ func seqs(t *testing.T, a answer) []int64 {
 			Seq int64 `json:"seq"`
 		} `json:"events"`
 	}
-	if err := json.Unmarshal(a.body, &list); err != nil {
-		t.Fatal(err)
-	}
+	a.into(t, &list)
 	out := []int64{}
 	for _, e := range list.Events {
 		out = append(out, e.Seq)
@@ -150,11 +148,7 @@ func TestAnEventComesWithItsProofItsPolicyAndItsRules(t *testing.T) {
 		Rules  map[string]string
 	}
 	a := w.call(t, "GET", "/api/v1/events/"+e.ID, nil).want(t, 200)
-	var whole map[string]any
-	a.into(t, &whole)
-	if err := json.Unmarshal(a.body, &got); err != nil {
-		t.Fatal(err)
-	}
+	a.into(t, &got)
 	if got.Policy.Text != billingPolicy || got.Policy.File != "billing.yaml" || got.Policy.Name != "billing-bot" {
 		t.Errorf("policy %+v", got.Policy)
 	}
@@ -199,8 +193,8 @@ func TestAgentsAreRegisteredRotatedListedAndRemoved(t *testing.T) {
 	w.call(t, "POST", "/api/v1/agents/billing-bot/rotate", nil).want(t, 200)
 	var list struct {
 		Agents []struct {
-			Agent, Owner, Policy, Mode, Last_seen, Key string
-			Decisions                                  map[string]int64
+			Agent, Owner, Policy, Mode, LastSeen, Key string
+			Decisions                                 map[string]int64
 		}
 	}
 	a := w.call(t, "GET", "/api/v1/agents", nil).want(t, 200)
@@ -208,7 +202,7 @@ func TestAgentsAreRegisteredRotatedListedAndRemoved(t *testing.T) {
 		t.Fatalf("%s: %v", a.body, err)
 	}
 	got := list.Agents[0]
-	if got.Policy != "billing-bot" || got.Mode != "enforce" || got.Decisions["block"] != 1 || got.Decisions["allow"] != 1 || got.Last_seen == "" {
+	if got.Policy != "billing-bot" || got.Mode != "enforce" || got.Decisions["block"] != 1 || got.Decisions["allow"] != 1 || got.LastSeen == "" {
 		t.Errorf("agent %+v", got)
 	}
 	if strings.Contains(string(a.body), old) || strings.Contains(string(a.body), made.Key) {
@@ -225,9 +219,9 @@ func TestAgentsAreRegisteredRotatedListedAndRemoved(t *testing.T) {
 
 func TestKillAndLift(t *testing.T) {
 	w := newWorld(t)
-	var killed struct{ Entry, Scope, Effective_at string }
+	var killed struct{ Entry, Scope, EffectiveAt string }
 	a := w.call(t, "POST", "/api/v1/kill", map[string]string{"scope": "billing-bot", "reason": "sends data out", "for": "2h"}).want(t, 200)
-	if err := json.Unmarshal(a.body, &killed, json.MatchCaseInsensitiveNames(true)); err != nil || killed.Scope != "agent:billing-bot" || killed.Effective_at == "" {
+	if err := json.Unmarshal(a.body, &killed, json.MatchCaseInsensitiveNames(true)); err != nil || killed.Scope != "agent:billing-bot" || killed.EffectiveAt == "" {
 		t.Errorf("%s: %v", a.body, err)
 	}
 	w.settle(t)
@@ -337,7 +331,7 @@ func TestTheBookIsServedInTheFormatsOfC2SP(t *testing.T) {
 		Size                     int64
 	}
 	a := w.call(t, "GET", "/api/v1/book", nil).want(t, 200)
-	if err := json.Unmarshal(a.body, &b, json.RejectUnknownMembers(false)); err != nil || b.Origin != w.book.Origin() || b.Key == "" || b.Size < c.Size {
+	if err := json.Unmarshal(a.body, &b, json.MatchCaseInsensitiveNames(true)); err != nil || b.Origin != w.book.Origin() || b.Key == "" || b.Size < c.Size {
 		t.Errorf("book %s: %v", a.body, err)
 	}
 }
@@ -380,9 +374,7 @@ func TestTheOverviewCounts(t *testing.T) {
 	}
 	for range 2 { // counted, and counted again out of memory
 		a := w.call(t, "GET", "/api/v1/overview", nil).want(t, 200)
-		if err := json.Unmarshal(a.body, &got); err != nil {
-			t.Fatal(err)
-		}
+		a.into(t, &got)
 		sum := map[string]int64{}
 		for _, m := range got.Minutes {
 			for k, n := range m.Actions {

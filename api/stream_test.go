@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"slices"
@@ -235,7 +236,7 @@ func (p pipeWriter) Flush()              {}
 func TestAQuietStreamIsKeptOpenByHeartbeats(t *testing.T) {
 	var h http.Handler
 	// Inside the bubble nothing may wait for the real book, which is outside.
-	w := newWorld(t, func(o *api.Options) { o.Book, o.Recorder = pipeBook{o.Book}, deaf{}; h = api.New(*o) })
+	w := newWorld(t, func(o *api.Options) { o.Book, o.Recorder, o.Stopping = pipeBook{o.Book}, deaf{}, nil; h = api.New(*o) })
 	synctest.Test(t, func(t *testing.T) {
 		r, out := io.Pipe()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -265,5 +266,66 @@ func TestAQuietStreamIsKeptOpenByHeartbeats(t *testing.T) {
 		cancel()
 		r.Close()
 		<-done
+	})
+}
+
+// busyBook always has another entry.
+type busyBook struct {
+	api.Book
+	entry guardbook.Entry
+}
+
+func (b busyBook) Follow(ctx context.Context, _ int64, fn func([]guardbook.Entry) error) error {
+	for ctx.Err() == nil {
+		if err := fn([]guardbook.Entry{b.entry}); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// oneConnection is a listener that has one connection to give.
+type oneConnection struct {
+	conns chan net.Conn
+}
+
+func (l oneConnection) Accept() (net.Conn, error) {
+	c, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (l oneConnection) Close() error   { return nil }
+func (l oneConnection) Addr() net.Addr { return &net.TCPAddr{} }
+
+func TestAClientThatTakesNothingIsDisconnected(t *testing.T) {
+	var h http.Handler
+	w := newWorld(t, func(o *api.Options) {
+		e := guardbook.Entry{Header: guardbook.Header{Seq: 7}, Raw: []byte(`{"seq":7}`)}
+		o.Book, o.Recorder, o.Stopping = busyBook{o.Book, e}, deaf{}, nil
+		h = api.New(*o)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		client, conn := net.Pipe()
+		l := oneConnection{make(chan net.Conn, 1)}
+		l.conns <- conn
+		gone := make(chan struct{})
+		server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			defer close(gone)
+			h.ServeHTTP(rw, r)
+		})}
+		served := make(chan struct{})
+		go func() { defer close(served); _ = server.Serve(l) }()
+		fmt.Fprintf(client, "GET /api/v1/events/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", w.token)
+		start := time.Now()
+		<-gone // nobody reads the other end
+		if waited := time.Since(start); waited < 15*time.Second || waited > time.Minute {
+			t.Errorf("it was disconnected after %s", waited)
+		}
+		client.Close()
+		close(l.conns)
+		<-served
 	})
 }

@@ -274,7 +274,7 @@ type answer struct {
 
 func (a answer) into(t *testing.T, v any) {
 	t.Helper()
-	if err := json.Unmarshal(a.body, v); err != nil {
+	if err := json.Unmarshal(a.body, v, json.MatchCaseInsensitiveNames(true)); err != nil {
 		t.Fatalf("%s: %v", a.body, err)
 	}
 }
