@@ -173,7 +173,9 @@ func (j *judgement) settle(v verdict, spans []guardbook.Span) {
 		d.Would, d.Action = d.Action, guardbook.ActionAllow
 		d.Content, d.Arguments, d.Message = nil, nil, ""
 	}
-	if j.policy != nil && effective != guardbook.ActionAllow && effective != guardbook.ActionLog {
+	// Whoever killed something knows that its attempts are refused: the containment
+	// counts them, and no alert says it again.
+	if j.policy != nil && j.containment == "" && effective != guardbook.ActionAllow && effective != guardbook.ActionLog {
 		if to, ok := j.policy.Alert(d.Severity); ok {
 			j.alert = to
 		}

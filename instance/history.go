@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/archive"
@@ -48,10 +49,10 @@ func (l endedLog) Read(ctx context.Context, from int64, limit int) ([]guardbook.
 	return l.r.Read(ctx, l.e.Number, from, limit)
 }
 
-// history gives every entry of some types, oldest first, through every epoch and
-// up to the book's end: what the archive has, found by its index, and then what
-// the archive has not read yet, from the book.
-func (i *Instance) history(ctx context.Context, types []guardbook.EntryType, fn func(guardbook.Entry) error) error {
+// history gives every entry of some types that occurred since a time (zero: ever),
+// oldest first, through every epoch and up to the book's end: what the archive has,
+// found by its index, and then what the archive has not read yet, from the book.
+func (i *Instance) history(ctx context.Context, types []guardbook.EntryType, since time.Time, fn func(guardbook.Entry) error) error {
 	log, next, err := i.archive.Cursor(ctx)
 	if err != nil {
 		return fmt.Errorf("read the archive: %w", err)
@@ -59,7 +60,7 @@ func (i *Instance) history(ctx context.Context, types []guardbook.EntryType, fn 
 	if log != i.book.Origin() {
 		next = 0
 	}
-	q := archive.Query{Types: types, Log: log}
+	q := archive.Query{Types: types, Log: log, Since: since}
 	for log != "" {
 		page, err := i.archive.Events(ctx, q)
 		if err != nil {
@@ -88,7 +89,7 @@ func (i *Instance) history(ctx context.Context, types []guardbook.EntryType, fn 
 			return nil
 		}
 		for _, e := range page {
-			if !slices.Contains(types, e.Type) {
+			if !slices.Contains(types, e.Type) || !since.IsZero() && e.TS < since.UTC().Format(guardbook.TimeLayout) {
 				continue
 			}
 			if err := fn(e); err != nil {

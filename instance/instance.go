@@ -154,14 +154,24 @@ func (i *Instance) openReaders(ctx context.Context) error {
 	i.alerts = respond.NewAlerts(rec, receivers, respond.AlertOptions{
 		Log: i.log, Link: func(alert string) string { return i.URL() + "/alerts/" + alert },
 	})
-	if err := i.history(ctx, []guardbook.EntryType{guardbook.TypeContainment}, i.containments.Apply); err != nil {
+	if err := i.history(ctx, []guardbook.EntryType{guardbook.TypeContainment}, time.Time{}, i.containments.Apply); err != nil {
 		return err
+	}
+	if held := i.containments.List(); len(held) > 0 { // what they have stopped so far
+		oldest := held[0].EffectiveAt
+		for _, c := range held {
+			oldest = minTime(oldest, c.EffectiveAt)
+		}
+		counted := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeStream}
+		if err := i.history(ctx, counted, oldest, i.containments.Apply); err != nil {
+			return err
+		}
 	}
 	if i.book.Opened().Epoch == 1 {
 		return nil
 	}
 	alerting := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeAlert, guardbook.TypeNotification}
-	return i.history(ctx, alerting, func(e guardbook.Entry) error {
+	return i.history(ctx, alerting, time.Time{}, func(e guardbook.Entry) error {
 		if e.Log == i.book.Origin() {
 			return nil // Run reads this log by itself
 		}
@@ -192,7 +202,7 @@ func (i *Instance) openAccess(ctx context.Context) (err error) {
 	i.access, err = access.Open(ctx, access.Options{
 		Dir: i.cfg.Data, Recorder: recorder{i.book}, Log: i.log,
 		History: func(ctx context.Context, fn func(guardbook.Entry) error) error {
-			return i.history(ctx, []guardbook.EntryType{guardbook.TypeAgent}, fn)
+			return i.history(ctx, []guardbook.EntryType{guardbook.TypeAgent}, time.Time{}, fn)
 		},
 	})
 	return err
@@ -270,6 +280,7 @@ func (i *Instance) Run(ctx context.Context) error {
 		"archive":      func(ctx context.Context) error { return archive.Run(ctx, i.book, i.archive, i.log) },
 		"alerts":       func(ctx context.Context) error { return i.alerts.Run(ctx, i.book, 0) },
 		"containments": i.containments.Run,
+		"kills":        i.followKills,
 		"policy":       i.policies.Run,
 		"heartbeat":    func(ctx context.Context) error { i.beat(ctx); return nil },
 	} {
@@ -304,6 +315,28 @@ func (i *Instance) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// followKills reads kills and lifts back from the book: one whose entry was written
+// although the disk did not confirm it is not written again.
+func (i *Instance) followKills(ctx context.Context) error {
+	return i.book.Follow(ctx, i.book.Size(), func(entries []guardbook.Entry) error {
+		for _, e := range entries {
+			if e.Type == guardbook.TypeContainment {
+				if err := i.containments.Apply(e); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func minTime(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // close closes whatever is open.
