@@ -64,6 +64,7 @@ func (messages) Request(doc *document.Document) (*gateway.Request, error) {
 			r.rest.AddIdentifiers(v)
 		case "stream":
 			r.Stream = v.True()
+			r.rest.AddStrings(v)
 		case "tool_choice", "thinking", "service_tier", "container":
 			r.rest.AddIdentifiers(v)
 		default:
@@ -222,9 +223,9 @@ func (r *reading) thinking(b document.Value) {
 	it := gateway.NewItem(guardbook.KindInput, "assistant")
 	it.Redact = func(guardbook.Decision) {}
 	for v := b.First(); v.Exists(); v = v.Next() {
-		switch v.Name() {
-		case "signature", "data":
-		case "type", "cache_control":
+		switch name := v.Name(); {
+		case v.IsString() && (name == "signature" || name == "data"):
+		case name == "type" || name == "cache_control":
 			it.AddIdentifiers(v)
 		default:
 			it.AddStrings(v)

@@ -101,9 +101,9 @@ func (r *reading) servers(list document.Value) {
 		it.Redact = it.Block // an address that must be redacted is none to connect to
 		r.Items = append(r.Items, it)
 		for v := s.First(); v.Exists(); v = v.Next() {
-			switch v.Name() {
-			case "name", "url", "authorization_token":
-			case "type", "tool_configuration":
+			switch name := v.Name(); {
+			case v.IsString() && (name == "name" || name == "url" || name == "authorization_token"):
+			case name == "type" || name == "tool_configuration":
 				r.rest.AddIdentifiers(v)
 			default:
 				r.rest.AddStrings(v)

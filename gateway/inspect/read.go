@@ -159,7 +159,7 @@ func content(v document.Value, prefix string, r *request) error {
 	switch v.Kind() {
 	case 0:
 		if in.Kind != guardbook.KindToolCall {
-			return fmt.Errorf("%s is required for a %s", prefix, in.Kind)
+			return fmt.Errorf("%s is required for kind %s", prefix, in.Kind)
 		}
 		return nil
 	case '"':

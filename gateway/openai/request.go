@@ -59,8 +59,10 @@ func (chat) Request(doc *document.Document) (*gateway.Request, error) {
 			r.rest.AddIdentifiers(v)
 		case "stream":
 			r.Stream = v.True()
+			r.rest.AddStrings(v)
 		case "n":
 			a.choices = min(max(1, v.Int(1)), 128)
+			r.rest.AddStrings(v)
 		case "stream_options":
 			a.usage = v.Get("include_usage").True()
 			r.rest.AddStrings(v)
