@@ -152,8 +152,8 @@ function Steps({ title, rows }: { title: string; rows: Row[] }) {
                 <td>{plain(str(r, "op"), 30)}</td>
                 <td><Clip value={str(r, "by")} max={60} /></td>
                 <td>
-                  {str(r, "owner") && <>owner <Clip value={str(r, "owner")} max={60} /> </>}
-                  {str(r, "disposition") && <>{plain(str(r, "disposition"), 30).replaceAll("_", " ")} </>}
+                  {str(r, "owner") && <>owner <Clip value={str(r, "owner")} max={60} />{str(r, "comment") && ": "}</>}
+                  {str(r, "disposition") && <>{plain(str(r, "disposition"), 30).replaceAll("_", " ")}: </>}
                   <Text value={str(r, "comment")} max={400} />
                   {str(r, "op") === "repeated" && <span className="quiet">seen {str(r, "count")} times</span>}
                 </td>
