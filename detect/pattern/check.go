@@ -17,7 +17,7 @@ func (p *Pack) Check() []error {
 		if len(r.Channels) > 0 {
 			kind = r.Channels[0]
 		}
-		for want, texts := range map[bool][]string{true: r.Examples.True, false: r.Examples.False} {
+		for want, texts := range map[bool][]string{true: r.Examples.Match, false: r.Examples.Pass} {
 			for _, text := range texts {
 				found, err := e.Detect(context.Background(), &guardbook.Interaction{Kind: kind, Content: []guardbook.Part{guardbook.TextPart(text)}})
 				if err != nil {

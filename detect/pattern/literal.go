@@ -195,7 +195,7 @@ func analyseOp(re *syntax.Regexp) part {
 		if p.exact != nil {
 			p.exact = union(p.exact, []string{""})
 		}
-		p.best = nil
+		p.start, p.best = nil, nil // it may be absent
 		return p
 	case syntax.OpStar:
 		return part{max: infinite}

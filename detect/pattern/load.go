@@ -102,7 +102,7 @@ func (r *Rule) check(define map[string]string) error {
 		return fmt.Errorf("confidence is %v: it must be above 0 and at most 1", r.Confidence)
 	case r.Meaning == "" || r.Response == "":
 		return errors.New("meaning and response must say what a match is and what to do about it")
-	case len(r.Examples.True) == 0 || len(r.Examples.False) == 0:
+	case len(r.Examples.Match) == 0 || len(r.Examples.Pass) == 0:
 		return errors.New("examples must hold at least one text under match and one under pass")
 	case (r.Pattern == "") == (r.Scanner == ""):
 		return errors.New("a rule has either a pattern or a scanner")

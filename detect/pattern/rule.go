@@ -90,8 +90,8 @@ type Nearby struct {
 
 // Examples are a rule's own tests: Load refuses a rule without both kinds.
 type Examples struct {
-	True  []string `yaml:"match"` // each must be found by the rule
-	False []string `yaml:"pass"`  // none may be found by it
+	Match []string `yaml:"match"` // each must be found by the rule
+	Pass  []string `yaml:"pass"`  // none may be found by it
 }
 
 // ConfidenceOn is the rule's confidence on one kind of interaction.

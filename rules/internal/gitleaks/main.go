@@ -117,7 +117,7 @@ func run() error {
 }
 
 func write(r rule) error {
-	expr := strings.Replace(r.Regex, leadIn, "", 1)
+	expr := strings.ReplaceAll(r.Regex, leadIn, "")
 	expr = strings.ReplaceAll(expr, oldTail, newTail)
 	if c, ok := change[r.ID]; ok {
 		expr = strings.Replace(expr, c[0], c[1], 1)
