@@ -275,6 +275,34 @@ func TestChatWithNoCallLeftEndsFiltered(t *testing.T) {
 	}
 }
 
+// However the text beside a call is cut, and wherever the call begins in it, text and
+// call arrive as they do unstreamed.
+func TestChatTextBesideACallArrivesWholeAndInOrder(t *testing.T) {
+	const answer, want = "Ask " + testbed.Mail + " now. ", "Ask " + testbed.Redacted + " now. "
+	up := &testbed.Upstream{}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	for i := 1; i < len(answer); i++ {
+		for _, within := range []string{"", `,"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"get_time","arguments":"{}"}}]`} {
+			events := []string{
+				`{"index":0,"delta":{"role":"assistant","content":"` + answer[:i] + `"` + within + `},"finish_reason":null}`,
+				`{"index":0,"delta":{"content":"` + answer[i:] + `"},"finish_reason":null}`,
+				`{"index":0,"delta":{},"finish_reason":"tool_calls"}`}
+			if within == "" {
+				events[1] = strings.Replace(events[1], `"},"finish`, `","tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"get_time","arguments":"{}"}}]},"finish`, 1)
+			}
+			up.Events = testbed.ChatEvents(events...)
+			got, err := chatStream(t, b, say("go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := got.Choices[0]
+			if c.Message.Content != want || len(c.Message.ToolCalls) != 1 || c.Message.ToolCalls[0].Function.Arguments != "{}" || c.FinishReason != "tool_calls" {
+				t.Fatalf("cut at %d, %q: got %q, %+v, %s", i, within, c.Message.Content, c.Message.ToolCalls, c.FinishReason)
+			}
+		}
+	}
+}
+
 func TestChatCallWithBrokenArgumentsIsNotReleased(t *testing.T) {
 	for name, args := range map[string]string{"cut": `{\"query\":`, "duplicate": `{\"query\":\"a\",\"query\":\"b\"}`, "no object": `[]`} {
 		t.Run(name, func(t *testing.T) {

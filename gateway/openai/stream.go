@@ -49,6 +49,10 @@ type choice struct {
 type channel struct {
 	member string
 	text   gateway.Text
+	// held is where text of this channel stands last among the events that wait, and
+	// heldText what stands there: what is released later goes behind it.
+	held     document.Value
+	heldText string
 }
 
 // heldEvent is an event that waits, with what its decisions may change.
@@ -190,6 +194,11 @@ func (s *stream) choice(ctx context.Context, doc *document.Document, v document.
 	if len(written) > 0 && !carries && len(ev.fragments) == 0 && doc.Root().Get("usage").IsNull() {
 		return nil, nil // all of it is held back
 	}
+	for _, m := range written {
+		if ch := c.channel(s.call, m.Name()); c.waiting {
+			ch.held, ch.heldText = m, released[m.Name()]
+		}
+	}
 	return nil, s.send(c, ev)
 }
 
@@ -220,7 +229,7 @@ func (s *stream) finish(ctx context.Context, c *choice, ev heldEvent, written []
 				ev.logprobs.SetRaw("null")
 			}
 		} else {
-			s.sendText(c, ch.member, rest)
+			s.sendText(c, ch, rest)
 		}
 		c.said = true
 	}
@@ -242,7 +251,7 @@ func (s *stream) complete(ctx context.Context, c *choice, last heldEvent) (*guar
 			return &d, nil
 		}
 		if rest != "" {
-			s.sendText(c, ch.member, rest)
+			s.sendText(c, ch, rest)
 		}
 	}
 	c.texts = nil
@@ -339,17 +348,20 @@ func (s *stream) send(c *choice, ev heldEvent) error {
 }
 
 // sendText sends released text in an event of its own. When the choice waits, the
-// text came before the calls that it waits for.
-func (s *stream) sendText(c *choice, member, text string) {
-	if c.waiting {
-		doc, err := document.Parse([]byte(s.shape.chunk(c.index, s.delta(c, member, text), "")))
+// text goes where the text before it is, or in front of the calls that it waits for.
+func (s *stream) sendText(c *choice, ch *channel, text string) {
+	switch {
+	case !c.waiting:
+		s.emitText(c, ch.member, text)
+	case ch.held.Exists():
+		ch.held.SetText(ch.heldText + text)
+	default:
+		doc, err := document.Parse([]byte(s.shape.chunk(c.index, s.delta(c, ch.member, text), "")))
 		if err == nil { // it is made here: it parses
 			c.events = append([]heldEvent{{doc: doc}}, c.events...)
 		}
-		c.said = true
-		return
 	}
-	s.emitText(c, member, text)
+	c.said = true
 }
 
 func (s *stream) emitText(c *choice, member, text string) {
