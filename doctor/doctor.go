@@ -37,8 +37,8 @@ type Target struct {
 type Setup struct {
 	Data      string // data directory
 	Policies  string // directory of policies
-	Listen    string // address that the server listens on, HOST:PORT
-	URL       string // address that the command line uses; empty: made from Listen
+	Listen    string // address that the server listens on here, HOST:PORT; empty: the server is elsewhere
+	URL       string // address at which the server is asked; empty: made from Listen
 	Token     string // an operator's token; empty: DATA/admin-token is read
 	Version   string // of this program
 	Upstreams []Target
@@ -70,7 +70,7 @@ func Examine(ctx context.Context, s Setup) []Result {
 	var out []Result
 	for _, check := range []func(context.Context) []Result{
 		x.dataDirectory, x.diskSpace, x.secretFiles, x.signingKey, x.policies,
-		x.port, x.bookLock, x.ready, x.token, x.upstreams, x.webhooks, x.clock,
+		x.address, x.bookLock, x.ready, x.token, x.upstreams, x.webhooks, x.clock,
 	} {
 		out = append(out, check(ctx)...)
 	}

@@ -174,7 +174,7 @@ func TestFaultsAreFoundAndTheMendIsSaid(t *testing.T) {
 		"no address": {func(t *testing.T, s *doctor.Setup) { s.Listen = "127.0.0.1:99999" },
 			"address", doctor.Fail, "cannot be listened on", "HOST:PORT"},
 		"server elsewhere that does not answer": {func(t *testing.T, s *doctor.Setup) { s.URL = "http://" + freeAddress(t) },
-			"address", doctor.Fail, "no guardbook answers", "GUARDBOOK_URL"},
+			"server address", doctor.Fail, "no guardbook answers", "GUARDBOOK_URL"},
 		"book held by a process that does not answer": {func(t *testing.T, s *doctor.Setup) {
 			f, err := os.OpenFile(filepath.Join(s.Data, "book", "lock"), os.O_RDWR, 0)
 			must(t, err)

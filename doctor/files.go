@@ -237,7 +237,7 @@ func (x *examination) policies(context.Context) []Result {
 	case len(out) > 0:
 		return out
 	case len(names) == 0:
-		return fail(check, x.Policies+" holds no policy (*.yaml): everything that agents do is blocked", "write one; docs/policy.md begins with an example")
+		return fail(check, x.Policies+" holds no policy (*.yaml): everything that agents do is blocked", "write one, or move the directory away: guardbook serve makes a new one with starter policies")
 	default:
 		return ok(check, fmt.Sprintf("%d in %s, without an error", len(names), x.Policies))
 	}

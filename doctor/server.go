@@ -33,11 +33,16 @@ func newClient(timeout time.Duration) *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// baseURL is where the server should answer.
+// baseURL is where the server is asked.
 func (x *examination) baseURL() string {
 	if x.URL != "" {
 		return strings.TrimRight(x.URL, "/")
 	}
+	return x.listenURL()
+}
+
+// listenURL is where what listens at the address can be asked from here.
+func (x *examination) listenURL() string {
 	host, port, err := net.SplitHostPort(x.Listen)
 	if err != nil {
 		return "http://" + x.Listen
@@ -50,9 +55,9 @@ func (x *examination) baseURL() string {
 
 const maxAnswer = 1 << 20
 
-// get asks the server and reads a JSON answer into v, whatever its status.
-func (x *examination) get(ctx context.Context, path, token string, v any) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.baseURL()+path, nil)
+// get asks a server and reads a JSON answer into v, whatever its status.
+func (x *examination) get(ctx context.Context, address, token string, v any) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -71,16 +76,25 @@ func (x *examination) get(ctx context.Context, path, token string, v any) (int, 
 	return resp.StatusCode, json.Unmarshal(b, v)
 }
 
-// port checks that the address can be listened on, or that it is a guardbook
-// that listens there already.
+// address checks that the address can be listened on, or that it is a guardbook
+// that listens there already; and that one answers where the command line asks.
+func (x *examination) address(ctx context.Context) []Result {
+	var out []Result
+	if x.Listen != "" {
+		out = x.port(ctx)
+	}
+	if x.URL == "" || x.Listen != "" && x.baseURL() == x.listenURL() {
+		return out
+	}
+	const check = "server address"
+	if x.server = x.ask(ctx, x.baseURL()); x.server.running {
+		return append(out, x.versions(check, x.baseURL())...)
+	}
+	return append(out, fail(check, "no guardbook answers at "+x.baseURL(), "check GUARDBOOK_URL and --url; start the server with guardbook serve")...)
+}
+
 func (x *examination) port(ctx context.Context) []Result {
 	const check = "address"
-	if x.URL != "" { // the server is elsewhere, or was named: only ask it
-		if x.ask(ctx) {
-			return x.versions(check)
-		}
-		return fail(check, "no guardbook answers at "+x.baseURL(), "check GUARDBOOK_URL and --url; start the server with guardbook serve")
-	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", x.Listen)
 	if err == nil {
 		l.Close()
@@ -88,12 +102,12 @@ func (x *examination) port(ctx context.Context) []Result {
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		if x.ask(ctx) {
-			return x.versions(check)
+		if x.server = x.ask(ctx, x.listenURL()); x.server.running {
+			return x.versions(check, x.listenURL())
 		}
 		_, port, _ := net.SplitHostPort(x.Listen)
 		return fail(check, x.Listen+" is taken by another program",
-			fmt.Sprintf("find it (ss -ltnp 'sport = :%s', or lsof -i :%s) and stop it, or choose another address: guardbook serve --listen 127.0.0.1:8788", port, port))
+			fmt.Sprintf("find it (ss -ltnp 'sport = :%s', or lsof -i :%s) and stop it, or choose another address with --listen", port, port))
 	case errors.Is(err, syscall.EACCES):
 		return fail(check, x.Listen+" may not be listened on by this user", "choose a port above 1023 with --listen")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -104,7 +118,7 @@ func (x *examination) port(ctx context.Context) []Result {
 }
 
 // ask finds out whether a guardbook answers.
-func (x *examination) ask(ctx context.Context) bool {
+func (x *examination) ask(ctx context.Context, base string) server {
 	var health struct {
 		Service string `json:"service"`
 		Version string `json:"version"`
@@ -112,16 +126,19 @@ func (x *examination) ask(ctx context.Context) bool {
 			Code string `json:"code"`
 		} `json:"error"`
 	}
-	status, err := x.get(ctx, "/healthz", x.operatorToken(), &health)
-	x.server = server{running: err == nil && status == http.StatusOK && health.Service == "guardbook", version: health.Version}
-	if err == nil && status == http.StatusUnauthorized && health.Error.Code != "" {
-		x.server.running = true // asked from elsewhere, without a token that it knows
+	status, err := x.get(ctx, base+"/healthz", x.operatorToken(), &health)
+	switch {
+	case err == nil && status == http.StatusOK && health.Service == "guardbook":
+		return server{true, health.Version}
+	case err == nil && status == http.StatusUnauthorized && health.Error.Code != "":
+		return server{running: true} // asked from elsewhere, or with a token that it does not know
+	default:
+		return server{}
 	}
-	return x.server.running
 }
 
-func (x *examination) versions(check string) []Result {
-	detail := "a guardbook answers at " + x.baseURL()
+func (x *examination) versions(check, base string) []Result {
+	detail := "a guardbook answers at " + base
 	switch x.server.version {
 	case x.Version:
 		return ok(check, detail+", version "+x.Version)
@@ -163,7 +180,7 @@ func (x *examination) ready(ctx context.Context) []Result {
 		Ready   bool     `json:"ready"`
 		Reasons []string `json:"reasons"`
 	}
-	status, err := x.get(ctx, "/readyz", x.operatorToken(), &answer)
+	status, err := x.get(ctx, x.baseURL()+"/readyz", x.operatorToken(), &answer)
 	switch {
 	case err != nil:
 		return fail(check, "it does not answer /readyz: "+netCause(err), "look at the server's log")
@@ -212,7 +229,7 @@ func (x *examination) token(ctx context.Context) []Result {
 	var answer struct {
 		Name string `json:"name"`
 	}
-	status, err := x.get(ctx, "/api/v1/session", token, &answer)
+	status, err := x.get(ctx, x.baseURL()+"/api/v1/session", token, &answer)
 	switch {
 	case err != nil && status == 0:
 		return fail(check, "the server does not answer: "+netCause(err), "look at the server's log")

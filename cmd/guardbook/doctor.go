@@ -51,6 +51,9 @@ func (c *cli) examine(cmd *cobra.Command, conf *instance.Config, timeout time.Du
 		Token: os.Getenv("GUARDBOOK_TOKEN"), Version: version, Timeout: timeout,
 		Upstreams: []doctor.Target{{Name: "openai", URL: conf.OpenAIUpstream}, {Name: "anthropic", URL: conf.AnthropicUpstream}},
 	}
+	if setup.URL != "" && conf.Origins["listen"] == "default" {
+		setup.Listen = "" // only the server's address was given: it may be on another machine
+	}
 	if conf.Webhook != "" {
 		setup.Webhooks = append(setup.Webhooks, doctor.Target{Name: "default", URL: conf.Webhook})
 	}
