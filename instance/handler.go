@@ -13,7 +13,6 @@ import (
 	"github.com/guardbook/guardbook/book"
 	"github.com/guardbook/guardbook/dashboard"
 	"github.com/guardbook/guardbook/evidence"
-	"github.com/guardbook/guardbook/evidence/derive"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/anthropic"
 	"github.com/guardbook/guardbook/gateway/inspect"
@@ -38,7 +37,7 @@ func (i *Instance) openDoors(context.Context) error {
 		Access: i.access, Recorder: recorder{i.book}, Book: i.book, BookDir: i.bookDir(),
 		Key: i.key.EpochVerifier(i.book.Opened().Epoch), Fingerprint: i.key.Fingerprint(),
 		Archive: i.archive, Policies: i.policies, Containments: i.containments, Alerts: i.alerts,
-		Evidence: evidenceBuilder{i}, Rules: i.meaning(), Counters: i.guard, Version: i.version,
+		Evidence: evidenceBuilder{i}, Rules: i.meaning(), Counters: i.guard, Version: i.build.Version,
 		Stopping: i.stopping, Log: i.log,
 	})
 	mux := http.NewServeMux()
@@ -82,7 +81,7 @@ func (b evidenceBuilder) Build(ctx context.Context, from, to time.Time, by strin
 	defer r.Close()
 	src := evidence.FromBook(r, filepath.Join(b.i.cfg.Data, "bundles", "blobs"))
 	_, err = evidence.BuildZip(ctx, src, evidence.Options{
-		From: from, To: to, Key: b.i.key, By: by, Tool: derive.Tool{Version: b.i.version},
+		From: from, To: to, Key: b.i.key, By: by, Tool: b.i.build,
 		Role: "operator", AuthMethod: "operator API", Recorded: "an operator entry of type evidence_built",
 		Archive: evidence.FromArchive(b.i.archive),
 	}, w, nil)

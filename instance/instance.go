@@ -25,6 +25,7 @@ import (
 	"github.com/guardbook/guardbook/archive/sqlite"
 	"github.com/guardbook/guardbook/book"
 	"github.com/guardbook/guardbook/detect/pattern"
+	"github.com/guardbook/guardbook/evidence/derive"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/guard"
 	"github.com/guardbook/guardbook/policy"
@@ -39,7 +40,7 @@ const shutdownGrace = 5 * time.Second
 // Instance is one running Guardbook.
 type Instance struct {
 	cfg     *Config
-	version string
+	build   derive.Tool
 	log     *slog.Logger
 	boot    string
 	started time.Time
@@ -61,8 +62,8 @@ type Instance struct {
 }
 
 // Start opens everything and listens; Run serves. On an error nothing is left open.
-func Start(ctx context.Context, cfg *Config, version string, log *slog.Logger) (_ *Instance, err error) {
-	i := &Instance{cfg: cfg, version: version, log: log, boot: uuid.Must(uuid.NewV7()).String(), started: time.Now(), stopping: make(chan struct{})}
+func Start(ctx context.Context, cfg *Config, build derive.Tool, log *slog.Logger) (_ *Instance, err error) {
+	i := &Instance{cfg: cfg, build: build, log: log, boot: uuid.Must(uuid.NewV7()).String(), started: time.Now(), stopping: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -121,7 +122,7 @@ func (i *Instance) openBook(ctx context.Context) (err error) {
 		i.log.Error("the book has lost entries and goes on in a new epoch", "epoch", opened.Epoch, "lost", opened.Lost)
 	}
 	_, err = i.book.AppendDurable(ctx, guardbook.Draft{Type: guardbook.TypeStart, Body: guardbook.StartEntry{
-		Version: i.version, Boot: i.boot, Clean: opened.Clean, Previous: opened.Previous, Epoch: opened.Epoch, Lost: opened.Lost,
+		Version: i.build.Version, Boot: i.boot, Clean: opened.Clean, Previous: opened.Previous, Epoch: opened.Epoch, Lost: opened.Lost,
 		Durable: i.cfg.Durability, Detectors: i.engine.Layer() + " " + i.engine.Version(), Key: i.key.EpochVerifier(opened.Epoch),
 		Config: i.cfg.Fingerprint(),
 	}})

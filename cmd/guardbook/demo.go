@@ -116,7 +116,7 @@ func (c *cli) temporaryDemo(ctx context.Context, o demo.Options, openAI, anthrop
 	if err != nil {
 		return err
 	}
-	inst, err := instance.Start(ctx, cfg, version, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	inst, err := instance.Start(ctx, cfg, tool(), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		return err
 	}

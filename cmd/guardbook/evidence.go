@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -222,22 +221,6 @@ func readNarratives(dir string) (map[string]string, error) {
 		return nil, fmt.Errorf("read narratives: %s has none of CC6.1.md, CC7.2.md, CC7.3.md, CC7.4.md, CC8.1.md", dir)
 	}
 	return texts, nil
-}
-
-// tool names this build for the statements in a package.
-func tool() derive.Tool {
-	t := derive.Tool{Version: version, Commit: "unknown"}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			switch s.Key {
-			case "vcs.revision":
-				t.Commit = s.Value
-			case "vcs.modified":
-				t.Dirty = s.Value == "true"
-			}
-		}
-	}
-	return t
 }
 
 func localUser() string {

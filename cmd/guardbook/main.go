@@ -39,6 +39,8 @@ const (
 // refused is an error that means "no", as opposed to "could not run": exit code 1.
 type refused struct{ error }
 
+func (r refused) Unwrap() error { return r.error }
+
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	root := newRoot(&cli{in: in, out: out, err: errw})
 	root.SetArgs(args)

@@ -99,7 +99,7 @@ func (c *cli) showConfig(cfg *instance.Config) error {
 
 func (c *cli) serve(ctx context.Context, cfg *instance.Config) error {
 	log := slog.New(slog.NewTextHandler(c.err, nil))
-	inst, err := instance.Start(ctx, cfg, version, log)
+	inst, err := instance.Start(ctx, cfg, tool(), log)
 	if err != nil {
 		return err
 	}

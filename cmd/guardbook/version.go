@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/guardbook/guardbook/evidence/derive"
 )
 
 // version is the release; the build stamps it (see the Makefile).
@@ -17,27 +19,33 @@ func newVersion(c *cli) *cobra.Command {
 		Short: "Print the version, the commit and the toolchain",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			commit, dirty := "unknown", false
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					switch s.Key {
-					case "vcs.revision":
-						commit = s.Value
-					case "vcs.modified":
-						dirty = s.Value == "true"
-					}
-				}
-			}
+			t := tool()
 			if c.json {
 				return c.printJSON(struct {
 					Version string `json:"version"`
 					Commit  string `json:"commit"`
 					Dirty   bool   `json:"dirty"`
 					Go      string `json:"go"`
-				}{version, commit, dirty, runtime.Version()})
+				}{t.Version, t.Commit, t.Dirty, runtime.Version()})
 			}
-			_, err := fmt.Fprintf(c.out, "guardbook %s (commit %s, %s %s/%s)\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(c.out, "guardbook %s (commit %s, %s %s/%s)\n", t.Version, t.Commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+}
+
+// tool names this build for the statements in a package.
+func tool() derive.Tool {
+	t := derive.Tool{Version: version, Commit: "unknown"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				t.Commit = s.Value
+			case "vcs.modified":
+				t.Dirty = s.Value == "true"
+			}
+		}
+	}
+	return t
 }
