@@ -142,7 +142,7 @@ func (r *reader) plainText() bool {
 			return false
 		case c == '\n':
 			line, column = line+1, 0
-		case c == '\t' || c == '\r':
+		case c == '\t' || c == '\r' && i+1 < len(r.src) && r.src[i+1] == '\n':
 		case c == 0xfeff && i == 0:
 			r.fail(line, column, "the file begins with a byte order mark (U+FEFF): save it as UTF-8 without one")
 			return false

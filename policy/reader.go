@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -24,6 +25,8 @@ func (r *reader) fail(line, column int, message string) {
 	if len(r.errs) >= maxErrors {
 		return
 	}
+	// The YAML parser's own places are not beyond doubt.
+	line, column = min(max(line, 1), bytes.Count(r.src, []byte("\n"))+1), max(column, 1)
 	r.errs = append(r.errs, &Error{File: r.file, Line: line, Column: column, Message: message, Excerpt: excerpt(r.src, line, column)})
 }
 

@@ -72,6 +72,8 @@ func OpenStore(ctx context.Context, dir, bundles string, rec Recorder, log *slog
 	last, lastErr := s.kept.last()
 	if last != nil {
 		s.current.Store(last)
+	} else if lastErr != nil {
+		log.Error("the bundle that was in force last cannot be read", "error", lastErr.Error())
 	}
 	err := s.load(ctx, TriggerStart)
 	var rejected *RejectedError
@@ -155,7 +157,7 @@ func (s *Store) attempt(ctx context.Context, trigger string) error {
 	}
 	if err != nil {
 		entry.Outcome, entry.Error = "rejected", clip(err.Error())
-		if state.err == nil {
+		if len(state.files) > 0 {
 			entry.Rejected = hashOf(state.files)
 		}
 		if current != nil {
