@@ -18,9 +18,6 @@ import (
 	"github.com/guardbook/guardbook/detect/pattern"
 )
 
-// threshold is the confidence at which policies block by default.
-const threshold = 0.8
-
 // record is one labelled text.
 type record struct {
 	Text    string `json:"text"`
@@ -50,10 +47,12 @@ func eval(e *pattern.Engine, args []string) error {
 	show := flags.Int("show", 0, "print this many false alarms of each set")
 	missed := flags.Int("missed", 0, "print this many attacks of each set that were missed")
 	only := flags.String("set", "", "only sets whose name contains this")
+	at := flags.Float64("at", 0.8, "the threshold; policies act at 0.8 by default")
 	byRule := flags.Bool("rules", false, "print how often each rule was the surest, on attacks and on benign texts")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	threshold := *at
 	records, err := read(flags.Args())
 	if err != nil {
 		return err
@@ -118,7 +117,7 @@ func eval(e *pattern.Engine, args []string) error {
 		printSome(name+": missed", sets[name], *missed, func(r *record) bool { return r.Label == "attack" && r.score < threshold })
 	}
 	if *byRule {
-		printRules(sets)
+		printRules(sets, threshold)
 	}
 	return nil
 }
@@ -139,7 +138,7 @@ func printSome(title string, rs []*record, n int, which func(*record) bool) {
 	}
 }
 
-func printRules(sets map[string][]*record) {
+func printRules(sets map[string][]*record, threshold float64) {
 	type tally struct{ attack, benign int }
 	rules := map[string]*tally{}
 	for _, rs := range sets {

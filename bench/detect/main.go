@@ -18,7 +18,7 @@ import (
 
 func main() {
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: detect eval [-show N] [-missed N] [-set NAME] DIR... | detect speed")
+		fmt.Fprintln(os.Stderr, "usage: detect eval [-at T] [-show N] [-missed N] [-set NAME] [-rules] DIR... | detect speed")
 	}
 	flag.Parse()
 	pack, err := pattern.Load(rules.FS)

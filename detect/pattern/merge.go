@@ -59,7 +59,8 @@ func join(a, b match) match {
 func generic(r *Rule) bool { return strings.Contains(r.ID, "generic") }
 
 // signals lets several rules of one idea that fired together raise the surest of
-// them: each other counts for half, as if they were independent.
+// them: each other counts for four fifths, as if they were
+// independent.
 func (s *scan) signals() map[*Rule]float64 {
 	best := map[*Rule]float64{}
 	for _, m := range s.found {
@@ -79,7 +80,7 @@ func (s *scan) signals() map[*Rule]float64 {
 	doubt := 1 - best[top]
 	for r, c := range best {
 		if r != top {
-			doubt *= 1 - c/2
+			doubt *= 1 - 0.8*c
 		}
 	}
 	return map[*Rule]float64{top: min(1-doubt, max(best[top], 0.97))}
