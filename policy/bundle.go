@@ -34,13 +34,8 @@ func NewBundle(files []File) (*Bundle, error) {
 	var all Errors
 	for _, f := range files {
 		b.Files = append(b.Files, guardbook.PolicyFile{Name: f.Name, SHA256: sum(f.Source)})
-		p, err := Parse(f.Name, f.Source)
-		if errs, ok := errors.AsType[*Errors](err); ok {
-			all.List = append(all.List, errs.List...)
-		}
-		if p == nil || err != nil {
-			continue
-		}
+		p, r := read(f.Name, f.Source)
+		all.List = append(all.List, r.sorted()...)
 		all.List = append(all.List, clashes(b.Policies, p)...)
 		b.Policies = append(b.Policies, p)
 	}
@@ -58,7 +53,7 @@ func NewBundle(files []File) (*Bundle, error) {
 func clashes(before []*Policy, p *Policy) []*Error {
 	var out []*Error
 	for _, o := range before {
-		if o.Name == p.Name {
+		if o.Name == p.Name && p.Name != "" {
 			out = append(out, p.errorAt("policy", 0, fmt.Sprintf("policy %q is already defined in %s: names are unique over all files", p.Name, o.File)))
 		}
 		for i, a := range p.Agents {

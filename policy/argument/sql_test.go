@@ -528,6 +528,9 @@ func FuzzSQL(f *testing.F) {
 
 func BenchmarkSQL(b *testing.B) {
 	s := newSQL(b, argument.SQLOptions{Statements: []string{"select"}, Tables: []string{"products", "orders"}, RequireWhere: true, MaxLimit: ptr(500)})
+	if err := argument.WarmSQL(b.Context()); err != nil {
+		b.Fatal(err)
+	}
 	for name, sql := range map[string]string{
 		"short": `"SELECT name FROM products WHERE id = 7 LIMIT 1"`,
 		"join":  `"SELECT p.name, count(*) FROM products p JOIN orders o ON o.product_id = p.id WHERE o.customer_id = 4711 AND o.created_at > now() - interval '30 days' GROUP BY p.name ORDER BY 2 DESC LIMIT 10"`,
