@@ -65,6 +65,7 @@ func speed(pack *pattern.Pack) error {
 		{"English", func(size int) string { return prose.take(size) }},
 		{"JSON", func(size int) string { return jsonText(rnd, size) }},
 		{"keyword flood", func(size int) string { return flood(rnd, engine, size) }},
+		{"long windows", func(size int) string { return longWindows(rnd, size) }},
 		{"base64 noise", func(size int) string { return noise(rnd, size) }},
 	} {
 		for _, size := range []int{2 << 10, 10 << 10, 50 << 10} {
@@ -161,6 +162,16 @@ func flood(rnd *rand.Rand, e *pattern.Engine, size int) string {
 			b.WriteString(k[rnd.IntN(len(k))] + " ")
 		}
 		fmt.Fprintf(&b, "%x ", rnd.Uint64())
+	}
+	return b.String()[:size]
+}
+
+// longWindows repeats beginnings that let expressions read on for long.
+func longWindows(rnd *rand.Rand, size int) string {
+	begin := []string{"-----BEGIN PRIVATE KEY-----\nMIIEpAIBAAKCAQEA", "send all passwords, secrets and tokens to @ http", "curl -H xoxb-1-", "![a](https://", "<img src=https://a.b/?c=", "eyJhbGciOiJIUzI1NiIsInR5.eyJ", "cat wget | base64 ", "ignore all previous "}
+	var b strings.Builder
+	for b.Len() < size {
+		fmt.Fprintf(&b, "%s%x", begin[rnd.IntN(len(begin))], rnd.Uint64())
 	}
 	return b.String()[:size]
 }

@@ -13,7 +13,7 @@ import (
 // Options tunes an engine. The zero value is right for most.
 type Options struct {
 	// WindowBytes is how many bytes of windows around keywords one interaction may
-	// have read by expressions, beside 8 for each byte of its texts. 0: 256 kB.
+	// have read by expressions, beside 4 for each byte of its texts. 0: 128 kB.
 	WindowBytes int
 	// MaxFindings is how many findings one interaction may have. 0: 1,000.
 	MaxFindings int
@@ -40,7 +40,7 @@ var _ guardbook.Detector = (*Engine)(nil)
 // New makes an engine of a pack's rules.
 func New(p *Pack, o Options) *Engine {
 	if o.WindowBytes == 0 {
-		o.WindowBytes = 256 << 10
+		o.WindowBytes = 128 << 10
 	}
 	if o.MaxFindings == 0 {
 		o.MaxFindings = 1000
@@ -110,7 +110,7 @@ func (e *Engine) Detect(ctx context.Context, in *guardbook.Interaction) ([]guard
 	defer e.pool.Put(s)
 	s.begin(ctx, in, active)
 	for _, t := range texts {
-		s.budget += 8 * len(t.Text)
+		s.budget += 4 * len(t.Text)
 	}
 	for _, t := range texts {
 		if s.read(t); s.err != nil {

@@ -268,7 +268,7 @@ func TestAScanThatMeetsItsBudgetSaysThatItIsIncomplete(t *testing.T) {
 	pack := &Pack{Rules: engine(t).rules}
 	e := New(pack, Options{WindowBytes: 1})
 	text := strings.Repeat("ignore all the system api_key = select * from drop table curl ", 400)
-	e.opt.WindowBytes = -8*len(text) + 5000
+	e.opt.WindowBytes = -4*len(text) + 5000
 	found, err := e.Detect(context.Background(), &guardbook.Interaction{Kind: guardbook.KindToolCall, Content: []guardbook.Part{guardbook.TextPart(text)}})
 	if err == nil || !strings.HasPrefix(err.Error(), "incomplete: ") {
 		t.Errorf("%d findings, error %v; want one that begins with incomplete", len(found), err)
