@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/goleak"
 	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/access"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // memoryBook keeps entries as a book would, so that an append can be made to
 // fail in each of the two ways that matter.

@@ -198,7 +198,7 @@ func TestTheCookieIsSecureUnderTLS(t *testing.T) {
 		"TLS here":       func(r *http.Request, _ *api.Options) { r.TLS = &tls.ConnectionState{} },
 		"TLS at a proxy": func(_ *http.Request, o *api.Options) { o.Secure = true },
 	} {
-		r := httptest.NewRequest("POST", "/api/v1/login", strings.NewReader(`{"name":"ann","password":"`+password+`"}`))
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/login", strings.NewReader(`{"name":"ann","password":"`+password+`"}`))
 		r.Header.Set("Content-Type", "application/json")
 		var h http.Handler
 		w := newWorld(t, func(o *api.Options) { f(r, o); h = api.New(*o) })

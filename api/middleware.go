@@ -73,7 +73,7 @@ func (a *api) recoverPanic(w *statusWriter, r *http.Request) {
 	if v == nil {
 		return
 	}
-	if v == http.ErrAbortHandler {
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
 	id := uuid.NewString()

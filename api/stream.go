@@ -96,7 +96,7 @@ func (a *api) follow(ctx context.Context, s *stream, q archive.Query, from int64
 	err := a.pump(ctx, s, q, batches, ended)
 	cancel()
 	if !errors.Is(err, errFollowEnded) {
-		<-ended
+		a.log.DebugContext(ctx, "the reader of a timeline ended", "error", <-ended)
 	}
 	return err
 }

@@ -34,7 +34,7 @@ type timeline struct {
 func (w *world) follow(t *testing.T, query, last string) *timeline {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, "GET", w.server.URL+"/api/v1/events/stream?"+query, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.server.URL+"/api/v1/events/stream?"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func (w *world) follow(t *testing.T, query, last string) *timeline {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("status %d, %s", resp.StatusCode, resp.Header.Get("Content-Type"))
 	}
 	x := &timeline{t, cancel, resp.Body, bufio.NewReaderSize(resp.Body, 1<<20)}
@@ -241,7 +241,7 @@ func TestAQuietStreamIsKeptOpenByHeartbeats(t *testing.T) {
 		r, out := io.Pipe()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, "GET", "/api/v1/events/stream?type=decision", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "/api/v1/events/stream?type=decision", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

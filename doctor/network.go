@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -87,7 +88,8 @@ func explain(err error) (detail, mend string) {
 		return "the connection was refused: nothing listens there", "check the port, and that the service runs"
 	case errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH):
 		return "there is no way to it from this network", "check this machine's network and its firewall; behind a proxy set HTTPS_PROXY"
-	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		strings.Contains(err.Error(), "server closed idle connection"): // net/http's own, without a name
 		return "the connection was cut before an answer", "a firewall or proxy may be in between; try it with curl -v"
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err):
 		return "no answer in time", "a firewall may drop the packets; check the network, and the proxy settings (HTTPS_PROXY)"

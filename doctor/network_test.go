@@ -50,7 +50,6 @@ func TestWhyAnUpstreamCannotBeReachedIsToldApart(t *testing.T) {
 func serve(t *testing.T, start func(http.Handler) *httptest.Server) string {
 	t.Helper()
 	s := start(http.NotFoundHandler())
-	s.Config.ErrorLog = nil
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
