@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
+
 	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/access"
 )
