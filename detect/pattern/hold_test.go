@@ -3,6 +3,7 @@ package pattern
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/guardbook/guardbook"
@@ -10,9 +11,12 @@ import (
 	"pgregory.net/rapid"
 )
 
+var shipped = sync.OnceValues(func() (*Pack, error) { return Load(rules.FS) })
+
+// engine is an engine of the shipped packs.
 func engine(t testing.TB) *Engine {
 	t.Helper()
-	pack, err := Load(rules.FS)
+	pack, err := shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
