@@ -107,8 +107,9 @@ func (g *Guard) Decide(ctx context.Context, ins ...*guardbook.Interaction) ([]gu
 	judged := make([]judgement, len(ins))
 	decisions := make([]guardbook.Decision, len(ins))
 	drafts := make([]guardbook.Draft, len(ins))
+	var counted requestCount
 	for i, in := range ins {
-		judged[i] = g.judge(ctx, bundle, in)
+		judged[i] = g.judge(ctx, bundle, in, &counted)
 		decisions[i] = judged[i].decision
 		drafts[i] = judged[i].draft(g.o.CommitmentKey)
 	}

@@ -297,6 +297,27 @@ func TestTheFourthCallInAMinuteIsOverALimitOfThree(t *testing.T) {
 	}
 }
 
+func TestAConversationIsOneRequestHoweverLong(t *testing.T) {
+	h := newGuard(t, strings.Replace(billing, "{tool_calls_per_minute: 3}", "{requests_per_minute: 2}", 1))
+	for i := range 3 {
+		var turn []*guardbook.Interaction
+		for range 5 {
+			in := text(guardbook.KindInput, "hello")
+			in.Agent, in.Role = "billing-bot", "user"
+			turn = append(turn, &in)
+		}
+		ds, err := h.Decide(t.Context(), turn...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range ds {
+			if (d.Action == guardbook.ActionBlock) != (i == 2) {
+				t.Errorf("request %d: %+v", i+1, d)
+			}
+		}
+	}
+}
+
 func TestRedactionReplacesTheSpansAndNothingElse(t *testing.T) {
 	h := newGuard(t, billing, &word{find: "sk-1", class: guardbook.ClassSecret})
 	d := h.one(t, text(guardbook.KindOutput, "a sk-1 é sk-1sk-1 b"))

@@ -38,7 +38,7 @@ type verdict struct {
 }
 
 // judge decides on one interaction: containment, policy, limits, detectors.
-func (g *Guard) judge(ctx context.Context, bundle *policy.Bundle, in *guardbook.Interaction) judgement {
+func (g *Guard) judge(ctx context.Context, bundle *policy.Bundle, in *guardbook.Interaction, counted *requestCount) judgement {
 	start := time.Now()
 	if in.Tenant == "" {
 		in.Tenant = guardbook.DefaultTenant
@@ -69,7 +69,7 @@ func (g *Guard) judge(ctx context.Context, bundle *policy.Bundle, in *guardbook.
 	}
 
 	var reasons []verdict
-	if v, over := g.overLimit(j.policy, in, j.at); over {
+	if v, over := g.overLimit(j.policy, in, j.at, counted); over {
 		reasons = append(reasons, v)
 	}
 	if in.Kind == guardbook.KindToolCall {
@@ -182,8 +182,12 @@ func (j *judgement) settle(v verdict, spans []guardbook.Span) {
 	}
 }
 
+// requestCount makes the inputs of one Decide one request: a conversation that is
+// sent again with every turn is not counted by its length.
+type requestCount struct{ done, over bool }
+
 // overLimit counts the interaction against the policy's limits.
-func (g *Guard) overLimit(p *policy.Policy, in *guardbook.Interaction, now time.Time) (verdict, bool) {
+func (g *Guard) overLimit(p *policy.Policy, in *guardbook.Interaction, now time.Time, counted *requestCount) (verdict, bool) {
 	name, n := "", 0
 	switch {
 	case in.Kind == guardbook.KindToolCall && p.Limits.ToolCallsPerMinute > 0:
@@ -193,7 +197,14 @@ func (g *Guard) overLimit(p *policy.Policy, in *guardbook.Interaction, now time.
 	default:
 		return verdict{}, false
 	}
-	if g.limits.allow(limitKey{in.Tenant, in.Agent, name}, n, now) {
+	over := counted.over
+	if in.Kind == guardbook.KindToolCall || !counted.done {
+		over = !g.limits.allow(limitKey{in.Tenant, in.Agent, name}, n, now)
+	}
+	if in.Kind == guardbook.KindInput {
+		counted.done, counted.over = true, over
+	}
+	if !over {
 		return verdict{}, false
 	}
 	return verdict{guardbook.ActionBlock, p.Name + "/limits/" + name, guardbook.Medium,

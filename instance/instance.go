@@ -205,6 +205,13 @@ func (i *Instance) openAccess(ctx context.Context) (err error) {
 		History: func(ctx context.Context, fn func(guardbook.Entry) error) error {
 			return i.history(ctx, []guardbook.EntryType{guardbook.TypeAgent}, time.Time{}, fn)
 		},
+		Find: func(ctx context.Context, id string) (bool, error) {
+			_, err := i.book.Find(ctx, id)
+			if errors.Is(err, book.ErrNotFound) {
+				return false, nil
+			}
+			return err == nil, err
+		},
 	})
 	return err
 }

@@ -98,6 +98,7 @@ func (c *cli) request(ctx context.Context, method, path string, body any) (*http
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("X-Guardbook-Operator", os.Getenv("USER")) // names, and opens nothing
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
