@@ -81,21 +81,23 @@ func rewrite(t testing.TB, data string, seq int64) (leaf tlog.Hash) {
 
 func TestEveryAttackOnABookIsFound(t *testing.T) {
 	original := story(t)
-	trusted := keyIn(t, original).Verifier()
+	trusted, anchor := keyIn(t, original).Verifier(), kept(t, original)
 	epoch := func(data string, parts ...string) string {
 		return filepath.Join(append([]string{data, "book", "1"}, parts...)...)
 	}
 	seq := func(n int64) *int64 { return &n }
 	cases := []struct {
-		attack  string
-		do      func(t *testing.T, data string)
-		kinds   []string // kinds of problem that must be among those found
-		first   *int64   // the record that the first problem names
-		check   func(*verify.Report) bool
-		noTrust bool // verify without --trust
-		exit    int
+		attack   string
+		do       func(t *testing.T, data string)
+		kinds    []string // kinds of problem that must be among those found
+		first    *int64   // the record that the first problem names
+		check    func(*verify.Report) bool
+		noTrust  bool // verify without --trust
+		noAnchor bool // verify without the newest checkpoint as an anchor
+		exit     int
 	}{
 		{attack: "none", do: func(*testing.T, string) {}, exit: verify.ExitIntact},
+		{attack: "none, nothing anchored", do: func(*testing.T, string) {}, noAnchor: true, exit: verify.ExitIncomplete},
 		{attack: "none, key not pinned", do: func(*testing.T, string) {}, noTrust: true, exit: verify.ExitIncomplete},
 		{attack: "edit a record", do: func(t *testing.T, data string) {
 			change(t, data, "UPDATE entries SET entry = cast(replace(cast(entry AS TEXT), '\"blocked\":0', '\"blocked\":1') AS BLOB) WHERE seq = 301")
@@ -247,7 +249,11 @@ func TestEveryAttackOnABookIsFound(t *testing.T) {
 			if c.noTrust {
 				trust = ""
 			}
-			rep := report(t, data, trust)
+			anchors := anchor
+			if c.noAnchor {
+				anchors = nil
+			}
+			rep := report(t, data, trust, anchors...)
 			ok := rep.Exit == c.exit
 			for _, k := range c.kinds {
 				ok = ok && rep.Counts[k] > 0

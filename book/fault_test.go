@@ -265,7 +265,7 @@ func TestATornCheckpointAtTheEndOfTheHistoryIsCutOff(t *testing.T) {
 			t.Fatalf("opened as %+v", b.Opened())
 		}
 		b.Close()
-		rep := report(t, data, keyIn(t, data).Verifier())
+		rep := report(t, data, keyIn(t, data).Verifier(), kept(t, data)...)
 		if rep.Exit != verify.ExitIntact {
 			rep.WriteText(t.Output())
 			t.Fatal("it does not verify")

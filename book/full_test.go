@@ -126,7 +126,7 @@ func TestAFullDiskRefusesAndTheBookGoesOnWhenThereIsSpace(t *testing.T) {
 			if out, err := child.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			if rep := report(t, data, keyIn(t, data).Verifier()); rep.Exit != verify.ExitIntact {
+			if rep := report(t, data, keyIn(t, data).Verifier(), kept(t, data)...); rep.Exit != verify.ExitIntact {
 				rep.WriteText(t.Output())
 				t.Error("the book does not verify")
 			}
@@ -155,7 +155,7 @@ func TestAFullDiskRefusesAndTheBookGoesOnWhenThereIsSpace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if rep := report(t, data, keyIn(t, data).Verifier()); rep.Exit != verify.ExitIntact {
+			if rep := report(t, data, keyIn(t, data).Verifier(), kept(t, data)...); rep.Exit != verify.ExitIntact {
 				rep.WriteText(t.Output())
 				t.Error("the book does not verify")
 			}

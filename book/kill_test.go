@@ -156,7 +156,7 @@ func afterKill(t *testing.T, data string, d book.Durability, acknowledged map[in
 			t.Fatalf("entry %d was acknowledged and is lost: the book has %d", seq, found)
 		}
 	}
-	if rep := report(t, data, keyIn(t, data).Verifier()); rep.Exit != verify.ExitIntact && found > 0 {
+	if rep := report(t, data, keyIn(t, data).Verifier(), kept(t, data)...); rep.Exit != verify.ExitIntact && found > 0 {
 		rep.WriteText(t.Output())
 		t.Fatal("the book does not verify")
 	}

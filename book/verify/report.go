@@ -10,10 +10,10 @@ import (
 
 // Exit codes of a verification.
 const (
-	ExitIntact     = 0 // intact, complete and pinned
+	ExitIntact     = 0 // intact, complete, pinned and anchored up to the last signed record
 	ExitFailed     = 1 // something is not as it was signed
 	ExitCannot     = 2 // the verification could not run
-	ExitIncomplete = 3 // intact, but with gaps, or signed by a key that nobody vouched for
+	ExitIncomplete = 3 // intact, but with gaps, not anchored, or signed by a key that nobody vouched for
 )
 
 // maxListed bounds the problems that a report lists; it counts them all.
@@ -25,11 +25,21 @@ type Report struct {
 	Exit     int            `json:"exit"`
 	Book     string         `json:"book"` // what was verified
 	Pinned   bool           `json:"pinned"`
+	Anchors  AnchorReport   `json:"anchors"`
 	Logs     []*LogReport   `json:"logs"`
 	Counts   map[string]int `json:"problem_counts"` // by kind, all of them
 	Problems []Problem      `json:"problems"`       // the first ones, in the order in which they were met
 	Gaps     []Gap          `json:"gaps"`           // why an intact book is incomplete
 	Notices  []string       `json:"notices"`
+}
+
+// AnchorReport is how far the book is fixed by checkpoints that were kept out of
+// the operator's reach.
+type AnchorReport struct {
+	Given      int   `json:"given"`
+	Valid      int   `json:"valid"`              // signed by the key, and the tree of that size has its root
+	Size       int64 `json:"anchored_size"`      // of the largest valid one
+	Unanchored int64 `json:"unanchored_entries"` // signed records after the last valid anchor of their log
 }
 
 // LogReport is what was found in one log.
@@ -49,6 +59,7 @@ type LogReport struct {
 	CheckpointsGood int64  `json:"checkpoints_valid"`
 	Signed          int64  `json:"signed"`   // size that the newest valid checkpoint signs
 	Unsigned        int64  `json:"unsigned"` // records after it
+	Anchored        int64  `json:"anchored"` // size that the largest valid anchor fixes
 	Tiles           int64  `json:"tiles"`    // hash tiles and bundles compared
 	TilesGood       int64  `json:"tiles_equal"`
 	Starts          int64  `json:"starts"`
@@ -60,7 +71,7 @@ type LogReport struct {
 
 // Problem is one thing that is not as it was signed.
 type Problem struct {
-	Kind     string `json:"kind"` // altered, missing, reordered, inserted, format, header, stored_hash, tile, bundle, checkpoint, time, start, epoch, key, file, empty
+	Kind     string `json:"kind"` // altered, missing, reordered, inserted, format, header, stored_hash, tile, bundle, checkpoint, time, start, epoch, key, file, empty, anchor
 	Log      string `json:"log,omitzero"`
 	Seq      *int64 `json:"seq,omitzero"`
 	File     string `json:"file,omitzero"`
@@ -72,7 +83,7 @@ type Problem struct {
 
 // Gap is one reason why a book that is intact isn't complete.
 type Gap struct {
-	Kind    string `json:"kind"` // heartbeat, lost, unsigned, unpinned, empty
+	Kind    string `json:"kind"` // heartbeat, lost, unsigned, unpinned, unanchored, empty
 	Log     string `json:"log,omitzero"`
 	From    string `json:"from,omitzero"`
 	To      string `json:"to,omitzero"`
@@ -155,7 +166,12 @@ func (r *Report) WriteText(w io.Writer) error {
 		line("Time", "%s regressions; %s starts, %s of them without a stop before; %s heartbeats, %s",
 			thousands(l.Regressions), thousands(l.Starts), thousands(l.Unclean), thousands(l.Heartbeats), gap)
 	}
-	line("Anchors", "none. Whoever holds the signing key could have written another history; a checkpoint kept elsewhere (an auditor's mailbox, a repository) rules that out up to its size.")
+	if a := r.Anchors; a.Given == 0 {
+		line("Anchors", "none: the book is signed, and nothing outside the operator's reach fixes it; who holds the key could have rewritten all of it. A checkpoint that was kept elsewhere rules that out up to its size; give it with --anchor")
+	} else {
+		line("Anchors", "%d/%d checkpoints given with --anchor fit the book; anchored size %s, %s records after it are signed but NOT anchored",
+			a.Valid, a.Given, thousands(a.Size), thousands(a.Unanchored))
+	}
 	for _, n := range r.Notices {
 		line("Notice", "%s", n)
 	}
@@ -196,6 +212,11 @@ func (r *Report) gapSummary() string {
 			parts = append(parts, plural(counts[k], "heartbeat gap"))
 		case "lost":
 			parts = append(parts, plural(counts[k], "epoch")+" began because entries were missing")
+		case "unanchored":
+			if r.Anchors.Unanchored > 0 {
+				k = thousands(r.Anchors.Unanchored) + " " + k
+			}
+			parts = append(parts, k)
 		default:
 			parts = append(parts, k)
 		}

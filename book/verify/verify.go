@@ -18,9 +18,10 @@ import (
 
 // Options say what a book is verified against.
 type Options struct {
-	Book  string    // what the report calls the book, such as its directory
-	Trust Trust     // the key that must have signed it
-	Now   time.Time // zero: time.Now; tells an unsigned tail that is new from one that was left behind
+	Book    string    // what the report calls the book, such as its directory
+	Trust   Trust     // the key that must have signed it
+	Anchors []Anchor  // checkpoints that the book must agree with, read before the book is
+	Now     time.Time // zero: time.Now; tells an unsigned tail that is new from one that was left behind
 }
 
 // sealGrace is how long records may be without a signature before that counts: a
@@ -43,6 +44,7 @@ func Verify(ctx context.Context, logs []Log, o Options) (*Report, error) {
 		r.problem(Problem{Kind: "empty", Message: "there is no log here: a book without one is not a valid book"})
 	}
 	r.Pinned = o.Trust.given() && len(logs) > 0
+	r.Anchors.Given = len(o.Anchors)
 	if len(logs) > 0 && !o.Trust.given() {
 		r.gap(Gap{Kind: "unpinned", Message: "the signing key was taken from the book itself: whoever replaced the book could have replaced the key"})
 	}
@@ -56,6 +58,8 @@ func Verify(ctx context.Context, logs []Log, o Options) (*Report, error) {
 	for i := range logs {
 		v := &verifier{report: r, log: &logs[i], o: o, out: &LogReport{Epoch: logs[i].Epoch}}
 		r.Logs = append(r.Logs, v.out)
+		v.loadKey()
+		o.Anchors = v.takeAnchors(o.Anchors)
 		v.verify(ctx)
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("verify: %w", context.Cause(ctx))
@@ -66,6 +70,7 @@ func Verify(ctx context.Context, logs []Log, o Options) (*Report, error) {
 			r.problem(Problem{Kind: "epoch", Message: fmt.Sprintf("the log of epoch %d is missing: the next one found is %d", a.Epoch+1, b.Epoch)})
 		}
 	}
+	r.strayAnchors(o.Anchors, o.Trust)
 	r.conclude()
 	return r, nil
 }
@@ -86,6 +91,7 @@ type verifier struct {
 	alone   bool   // there is no history beside it
 	sizes   int64  // the size that the tiles on the disk are for
 	records func(context.Context) iter.Seq2[Record, error]
+	anchors []*anchored // smallest first
 
 	want  int64     // the next place in the log
 	edge  c2sp.Edge // the tree of the records' hashes
@@ -135,7 +141,6 @@ func (v *verifier) verify(ctx context.Context) {
 	if v.log.Broken != "" {
 		v.problem("file", none, "", -1, nil, nil, "%s", v.log.Broken)
 	}
-	v.loadKey()
 	closeHistory := v.openHistory()
 	defer closeHistory()
 	if v.records = v.log.Records; v.records == nil {
@@ -253,18 +258,24 @@ func (v *verifier) open(b []byte, file string, offset int64) (signed, bool) {
 	}
 	c, err := c2sp.Open(b, v.key)
 	if err != nil {
-		var unverified *note.UnverifiedNoteError
-		if errors.As(err, &unverified) {
-			err = fmt.Errorf("it is not signed by %s (its origin is %.80q)", v.out.Key, strings.SplitN(unverified.Note.Text, "\n", 2)[0])
-		}
-		v.problem("checkpoint", none, file, offset, nil, nil, "signature: %v", err)
+		v.problem("checkpoint", none, file, offset, nil, nil, "signature: %v", notSignedBy(err, v.out.Key))
 		return signed{}, false
 	}
 	return signed{Checkpoint: c, note: b, file: file, offset: offset}, true
 }
 
-// reached compares the tree with every checkpoint of its present size.
+// notSignedBy says of a note that lacks the signature which one that is.
+func notSignedBy(err error, key string) error {
+	var unverified *note.UnverifiedNoteError
+	if errors.As(err, &unverified) {
+		return fmt.Errorf("it is not signed by %s (its origin is %.80q)", key, strings.SplitN(unverified.Note.Text, "\n", 2)[0])
+	}
+	return err
+}
+
+// reached compares the tree with every anchor and checkpoint of its present size.
 func (v *verifier) reached() {
+	v.meetAnchors()
 	size := v.edge.Size()
 	if size == v.sizes && v.newest.note != nil {
 		v.tiles.end()
@@ -283,22 +294,30 @@ func (v *verifier) reached() {
 }
 
 func (v *verifier) compare(c signed) bool {
-	root := v.edge.Root()
-	if c.Root != root && v.other != nil && v.other.edge.Root() == c.Root {
-		// The tiles hold what was signed: the journal's records and their stored
-		// hashes were altered together.
-		v.out.Altered += v.other.count
-		for _, seq := range v.other.since {
-			v.problem("altered", seq, "", -1, nil, nil, "the record was altered and its stored hash with it: the checkpoint of size %d signs the hash that is in the tile", c.Size)
-		}
-		v.edge, v.other = v.other.edge, nil
+	if v.agrees(c.Checkpoint) {
 		return true
 	}
-	if c.Root != root {
-		v.problem("checkpoint", none, c.file, c.offset, c.Root, root, "the first %d records are not those that were signed: some record between %d and %d", c.Size, v.out.Signed, c.Size-1)
+	v.problem("checkpoint", none, c.file, c.offset, c.Root, v.edge.Root(), "the first %d records are not those that were signed: some record between %d and %d", c.Size, v.out.Signed, c.Size-1)
+	return false
+}
+
+// agrees reports whether the tree is the one that was signed, and settles what is
+// in doubt.
+func (v *verifier) agrees(c c2sp.Checkpoint) bool {
+	if v.edge.Root() == c.Root {
+		v.other = nil
+		return true
+	}
+	if v.other == nil || v.other.edge.Root() != c.Root {
 		return false
 	}
-	v.other = nil
+	// The tiles hold what was signed: the journal's records and their stored hashes
+	// were altered together.
+	v.out.Altered += v.other.count
+	for _, seq := range v.other.since {
+		v.problem("altered", seq, "", -1, nil, nil, "the record was altered and its stored hash with it: the checkpoint of size %d signs the hash that is in the tile", c.Size)
+	}
+	v.edge, v.other = v.other.edge, nil
 	return true
 }
 
@@ -425,6 +444,7 @@ func (v *verifier) finish() {
 		v.out.Missing += n
 		v.problem("missing", v.want, v.last.file, v.last.offset, fmt.Sprintf("size %d", until), fmt.Sprintf("size %d", v.want), "%s missing: they were signed and are not there", numbers(v.want, until-1))
 	}
+	end := max(v.want, v.sizes, v.last.Size)
 	for v.more { // checkpoints beyond the end: their signatures were checked by pull
 		v.next, v.more = v.pull()
 	}
@@ -441,6 +461,7 @@ func (v *verifier) finish() {
 			v.report.gap(Gap{Kind: "empty", Log: v.out.Origin, Message: "the log is empty: nothing was recorded"})
 		}
 	}
+	v.judgeAnchors(end)
 	v.chron.finish()
 }
 

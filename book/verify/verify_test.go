@@ -147,7 +147,7 @@ func export(t testing.TB, dir string, entries [][]byte, sizes ...int) {
 	write("verifier-key", []byte(vkey+"\n"))
 }
 
-func check(t testing.TB, dir, trust string) *verify.Report {
+func check(t testing.TB, dir, trust string, anchors ...verify.Anchor) *verify.Report {
 	t.Helper()
 	root, err := verify.ParseTrust(trust)
 	if err != nil {
@@ -158,7 +158,7 @@ func check(t testing.TB, dir, trust string) *verify.Report {
 		t.Fatal(err)
 	}
 	defer files.Close()
-	r, err := verify.Verify(t.Context(), logs, verify.Options{Book: "export", Trust: root})
+	r, err := verify.Verify(t.Context(), logs, verify.Options{Book: "export", Trust: root, Anchors: anchors})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestAnExportedLogIsVerifiedFromItsBundles(t *testing.T) {
 			entries = append(entries, beat(t, int64(i), at(i)))
 		}
 		export(t, dir, entries, 0, 1, size/2)
-		r := check(t, dir, vkey)
+		r := check(t, dir, vkey, kept(t, dir, int64(size)))
 		if r.Exit != verify.ExitIntact || r.Logs[0].Records != int64(size) || r.Logs[0].Signed != int64(size) {
 			r.WriteText(t.Output())
 			t.Errorf("size %d: exit %d", size, r.Exit)
@@ -248,7 +248,7 @@ func TestSilenceBetweenHeartbeatsMakesABookIncomplete(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			export(t, dir, c.entries)
-			r := check(t, dir, vkey)
+			r := check(t, dir, vkey, kept(t, dir, int64(len(c.entries))))
 			want := verify.ExitIntact
 			if c.gaps != nil {
 				want = verify.ExitIncomplete
@@ -282,7 +282,7 @@ func TestTrustIsAKeyAFingerprintOrAFile(t *testing.T) {
 			}
 			continue
 		}
-		if r := check(t, dir, trust); r.Exit != want || r.Pinned != (trust != "") {
+		if r := check(t, dir, trust, kept(t, dir, 1)); r.Exit != want || r.Pinned != (trust != "") {
 			r.WriteText(t.Output())
 			t.Errorf("trust %q: exit %d, want %d", trust, r.Exit, want)
 		}
@@ -352,7 +352,7 @@ func TestTheReportNamesTheFirstBadRecordAndCountsAll(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := check(t, dir, vkey)
+	r := check(t, dir, vkey, kept(t, dir, 300))
 	var text bytes.Buffer
 	if err := r.WriteText(&text); err != nil {
 		t.Fatal(err)

@@ -29,17 +29,28 @@ func newBook(c *cli) *cobra.Command {
 
 func newBookVerify(c *cli) *cobra.Command {
 	var trust string
+	var anchors []string
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Recompute the whole book from its raw bytes, also while the server runs",
 		Long: `Recompute the whole book from its raw bytes: every entry, hash, tile and checkpoint.
 
-It reads the data directory itself and needs no server. Exit codes: 0 intact, complete
-and signed by the trusted key; 1 something is not as it was signed; 2 could not run;
-3 intact, but with gaps, or signed by a key that nobody vouched for (no --trust).`,
+It reads the data directory itself and needs no server. An anchor is a signed checkpoint
+that was kept out of the operator's reach: who holds the signing key could write another
+history, and could not make it fit. Entries that are not signed yet are no gap while they
+are younger than a minute.
+
+Exit codes: 0 intact, complete, signed by the trusted key and anchored up to the last
+signed entry; 1 something is not as it was signed, is missing or does not fit an anchor;
+2 could not run; 3 intact, but with gaps, or not anchored up to there, or signed by a key
+that nobody vouched for (no --trust).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			root, err := verify.ParseTrust(trust)
+			if err != nil {
+				return err
+			}
+			kept, err := verify.ReadAnchors(anchors)
 			if err != nil {
 				return err
 			}
@@ -48,7 +59,7 @@ and signed by the trusted key; 1 something is not as it was signed; 2 could not 
 				return err
 			}
 			defer r.Close()
-			report, err := verify.Verify(cmd.Context(), r.Logs(), verify.Options{Book: c.bookDir(), Trust: root})
+			report, err := verify.Verify(cmd.Context(), r.Logs(), verify.Options{Book: c.bookDir(), Trust: root, Anchors: kept})
 			if err != nil {
 				return err
 			}
@@ -64,6 +75,7 @@ and signed by the trusted key; 1 something is not as it was signed; 2 could not 
 		},
 	}
 	cmd.Flags().StringVar(&trust, "trust", "", "the key that must have signed the book: a verifier key, its fingerprint, or a file that holds one of them")
+	cmd.Flags().StringArrayVar(&anchors, "anchor", nil, "a file with a signed checkpoint that was kept out of the operator's reach; can be given more than once")
 	return cmd
 }
 
