@@ -9,9 +9,13 @@ import (
 	"github.com/guardbook/guardbook/detect/normalize"
 )
 
-// exampleConfidence is what is left of a confidence in something that
-// documentation shows as an example.
-const exampleConfidence = 0.3
+// What is left of a confidence in something that documentation shows as an
+// example. An address at example.com still is an address: a policy that wants
+// every one redacted reaches it with a threshold of 0.4.
+const (
+	exampleConfidence = 0.3
+	exampleAddress    = 0.45
+)
 
 // confidence is a rule's confidence in one match: the channel's, changed by the
 // words nearby, by quotation and by being a known example.
@@ -24,7 +28,11 @@ func (s *scan) confidence(r *Rule, v *normalize.View, start, end, from, to int) 
 		c = min(c, r.Lower.To)
 	}
 	if (r.Class == guardbook.ClassSecret || r.Class == guardbook.ClassPII) && isExample(v.Text[start:end]) {
-		c = min(c, exampleConfidence)
+		if r.Scanner == "email" {
+			c = min(c, exampleAddress)
+		} else {
+			c = min(c, exampleConfidence)
+		}
 	}
 	if r.Quotable {
 		c *= discount(s.orig, from, to)
