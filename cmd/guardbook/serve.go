@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"runtime/pprof"
 
 	"github.com/spf13/cobra"
@@ -97,7 +98,15 @@ func (c *cli) showConfig(cfg *instance.Config) error {
 	return c.table([]string{"SETTING", "VALUE", "FROM"}, rows)
 }
 
+// gcPercent lets the heap grow to five times what is live before it is collected:
+// the live heap is small, and each collection is time taken from requests. GOGC in
+// the environment goes before it.
+const gcPercent = 400
+
 func (c *cli) serve(ctx context.Context, cfg *instance.Config) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	log := slog.New(slog.NewTextHandler(c.err, nil))
 	inst, err := instance.Start(ctx, cfg, tool(), log)
 	if err != nil {
