@@ -132,11 +132,20 @@ func (r *reader) plainText() bool {
 		r.fail(1, 1, "the file is larger than 1 MiB, the most that is read as a policy")
 		return false
 	}
+	// The YAML parser's time grows with the square of a mapping's length and of some
+	// lines' lengths; within these bounds it stays below a few seconds.
+	const maxLines, maxColumns = 20_000, 16 << 10
 	line, column := 1, 0
 	for i := 0; i < len(r.src); {
 		c, size := utf8.DecodeRune(r.src[i:])
 		column++
 		switch {
+		case line > maxLines:
+			r.fail(line, column, "the file has more than 20000 lines, the most that is read as a policy")
+			return false
+		case column > maxColumns:
+			r.fail(line, column, "the line has more than 16384 characters: break it")
+			return false
 		case c == utf8.RuneError && size <= 1:
 			r.fail(line, column, "the file is not valid UTF-8")
 			return false

@@ -126,13 +126,21 @@ func TestAPolicyIsReadAsItIsWritten(t *testing.T) {
 }
 
 func TestAFileThatIsTooLargeIsNotRead(t *testing.T) {
-	src := append([]byte("policy: bot\nversion: 1\nagents: [bot]\n#"), bytes.Repeat([]byte("x"), policy.MaxFileSize)...)
+	src := append([]byte("policy: bot\nversion: 1\nagents: [bot]\n#"), bytes.Repeat([]byte(strings.Repeat("x", 99)+"\n#"), policy.MaxFileSize/100)...)
 	_, err := policy.Parse("big.yaml", src)
 	if err == nil || !strings.Contains(err.Error(), "big.yaml:1:1: the file is larger than 1 MiB") {
 		t.Error(err)
 	}
 	if _, err := policy.Parse("just.yaml", src[:policy.MaxFileSize]); err != nil {
 		t.Error(err)
+	}
+	for tail, want := range map[string]string{
+		"#" + strings.Repeat("x", 20_000): "4:16385: the line has more than 16384 characters",
+		strings.Repeat("#\n", 20_001):     "20001:1: the file has more than 20000 lines",
+	} {
+		if _, err := policy.Parse("x", []byte("policy: bot\nversion: 1\nagents: [bot]\n"+tail)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 }
 

@@ -139,7 +139,8 @@ func splitAddress(s string) (local, domain, why string) {
 	}
 	for i := range len(local) {
 		c := local[i]
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte("#$&'*+-/=?^_`{|}~.", c) >= 0) {
+		plain := '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte("#$&'*+-/=?^_`{|}~.", c) >= 0
+		if !plain {
 			return "", "", "the part before @ holds a character that is not plain"
 		}
 	}
