@@ -24,7 +24,17 @@ func TestTheVerifierNeedsOnlyTheFilesAndAKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 300 {
+	early := filepath.Join(data, "early") // what somebody kept before the book was full
+	for i := range 300 {
+		if i == 200 {
+			c, err := b.Seal(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(early, c.Note, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if _, err := b.Append(t.Context(), guardbook.Draft{Type: guardbook.TypeOperator, Body: guardbook.OperatorEntry{Op: "login", By: "x"}}); err != nil {
 			t.Fatal(err)
 		}
@@ -37,6 +47,7 @@ func TestTheVerifierNeedsOnlyTheFilesAndAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	pub := filepath.Join(data, "signing-key.pub")
+	anchor := filepath.Join(exported, "1", "checkpoint") // a copy of it that was kept would be the same
 	bundle := filepath.Join(exported, "1", "tile", "entries", "000")
 	cases := []struct {
 		name string
@@ -44,9 +55,14 @@ func TestTheVerifierNeedsOnlyTheFilesAndAKey(t *testing.T) {
 		want int
 		says string
 	}{
-		{"pinned", []string{"--trust", pub, exported}, 0, "RESULT    INTACT (exit 0)"},
-		{"one log alone, flags last", []string{filepath.Join(exported, "1"), "--trust", key.Fingerprint()}, 0, "300 records seq 0..299 contiguous"},
-		{"unpinned", []string{exported}, 3, "UNPINNED"},
+		{"pinned and anchored", []string{"--trust", pub, "--anchor", anchor, exported}, 0, "RESULT    INTACT (exit 0)"},
+		{"two anchors", []string{"--anchor", early, "--anchor=" + anchor, "--trust", pub, exported}, 0, "2/2 checkpoints given with --anchor fit the book; anchored size 300, 0 records after it"},
+		{"one log alone, flags last", []string{filepath.Join(exported, "1"), "--trust", key.Fingerprint(), "--anchor", anchor}, 0, "300 records seq 0..299 contiguous"},
+		{"not anchored", []string{"--trust", pub, exported}, 3, "RESULT    INTACT, INCOMPLETE (exit 3): 300 unanchored."},
+		{"anchored in part", []string{"--trust", pub, "--anchor", early, exported}, 3, "anchored size 200, 100 records after it are signed but NOT anchored"},
+		{"unpinned", []string{"--anchor", anchor, exported}, 3, "UNPINNED"},
+		{"an anchor that is none", []string{"--trust", pub, "--anchor", pub, exported}, 1, "0/1 checkpoints given with --anchor fit the book"},
+		{"an anchor that isn't there", []string{"--trust", pub, "--anchor", filepath.Join(data, "none"), exported}, 2, ""},
 		{"no directory", nil, 2, ""},
 		{"a directory that isn't there", []string{filepath.Join(data, "none")}, 2, ""},
 		{"a trust root that is none", []string{"--trust", "x", exported}, 2, ""},

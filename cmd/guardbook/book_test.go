@@ -54,7 +54,14 @@ func TestTheBookIsVerifiedPrintedAndProvedBesideTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if out, err := bookCommand(t, data, false, "verify", "--trust", filepath.Join(data, "signing-key.pub")); err != nil || !strings.Contains(out, "RESULT    INTACT (exit 0)") {
+	pub, anchor := filepath.Join(data, "signing-key.pub"), filepath.Join(data, "book", "1", "checkpoint")
+	if out, err := bookCommand(t, data, false, "verify", "--trust", pub, "--anchor", anchor); err != nil || !strings.Contains(out, "RESULT    INTACT (exit 0)") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := bookCommand(t, data, false, "verify", "--trust", pub); !errors.Is(err, exitIncomplete) || !strings.Contains(out, "RESULT    INTACT, INCOMPLETE (exit 3): 5 unanchored.") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := bookCommand(t, data, true, "verify", "--trust", pub, "--anchor", pub); !errors.Is(err, exitFinding) || !strings.Contains(out, `"anchors":{"given":1,"valid":0,"anchored_size":0,"unanchored_entries":5}`) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if out, err := bookCommand(t, data, true, "verify"); !errors.Is(err, exitIncomplete) || !strings.Contains(out, `"result":"incomplete"`) || strings.Count(out, "\n") != 1 {
@@ -86,7 +93,7 @@ func TestTheBookIsVerifiedPrintedAndProvedBesideTheServer(t *testing.T) {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
-	for _, args := range [][]string{{"cat", "--epoch", "7"}, {"verify", "--trust", "nonsense"}} {
+	for _, args := range [][]string{{"cat", "--epoch", "7"}, {"verify", "--trust", "nonsense"}, {"verify", "--anchor", "nonsense"}} {
 		if _, err := bookCommand(t, data, false, args...); err == nil || errors.As(err, &no) {
 			t.Errorf("%v: %v", args, err)
 		}
