@@ -51,18 +51,18 @@ func speed(pack *pattern.Pack) error {
 			plain = append(plain, regexp.MustCompile(r.Expression()))
 		}
 	}
-	prose, err := proseOf(filepath.Join(runtime.GOROOT(), "src"))
+	prose, err := commentsUnder(".")
 	if err != nil {
 		return err
 	}
-	rnd := rand.New(rand.NewPCG(1, 2))
+	rnd, words := rand.New(rand.NewPCG(1, 2)), rand.New(rand.NewPCG(3, 4))
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "text\tsize\tp50\tp99\tmost\tfound\tincomplete\tplain expressions p50\tratio\t")
 	for _, kind := range []struct {
 		name string
 		text func(size int) string
 	}{
-		{"English", func(size int) string { return prose.take(size) }},
+		{"English", func(size int) string { return english(words, prose, size) }},
 		{"JSON", func(size int) string { return jsonText(rnd, size) }},
 		{"keyword flood", func(size int) string { return flood(rnd, engine, size) }},
 		{"long windows", func(size int) string { return longWindows(rnd, size) }},
@@ -99,27 +99,24 @@ func speed(pack *pattern.Pack) error {
 	return w.Flush()
 }
 
-// prose is ordinary English that is never given out twice.
-type prose struct {
-	text string
-	at   int
-}
-
-func (p *prose) take(size int) string {
-	if p.at+size > len(p.text) {
-		p.at = 0
-	}
-	s := p.text[p.at : p.at+size]
-	p.at += size
-	return strings.ToValidUTF8(s, "")
-}
-
-// proseOf gathers English: the comments of the Go sources under dir, which every
-// machine that can run this has.
-func proseOf(dir string) (*prose, error) {
+// english is lines of prose in an order of their own.
+func english(rnd *rand.Rand, prose []string, size int) string {
 	var b strings.Builder
+	for b.Len() < size {
+		b.WriteString(prose[rnd.IntN(len(prose))])
+	}
+	return strings.ToValidUTF8(b.String()[:size], "")
+}
+
+// commentsUnder gathers English: lines of comments of the Go sources under dir, which
+// is this repository.
+func commentsUnder(dir string) ([]string, error) {
+	var lines []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || b.Len() > 16<<20 {
+		if err == nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git") {
+			return fs.SkipDir
+		}
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
 			return err
 		}
 		src, err := os.ReadFile(path)
@@ -127,16 +124,16 @@ func proseOf(dir string) (*prose, error) {
 			return err
 		}
 		for line := range strings.Lines(string(src)) {
-			if s, ok := strings.CutPrefix(strings.TrimSpace(line), "// "); ok && strings.Count(s, " ") >= 5 && !strings.Contains(s, "Copyright") && !strings.Contains(s, "BSD-style") && !strings.Contains(s, "LICENSE file") {
-				b.WriteString(s + "\n")
+			if s, ok := strings.CutPrefix(strings.TrimSpace(line), "// "); ok && strings.Count(s, " ") >= 5 {
+				lines = append(lines, s+"\n")
 			}
 		}
 		return nil
 	})
-	if err == nil && b.Len() < 1<<20 {
-		err = errors.New("too little English under " + dir + ": the Go sources are not there")
+	if err == nil && len(lines) < 1000 {
+		err = errors.New("too little English: run this at the root of the repository")
 	}
-	return &prose{text: b.String()}, err
+	return lines, err
 }
 
 // jsonText makes records as a tool would return them.
