@@ -109,7 +109,9 @@ func (e *logExport) export(ctx context.Context, src Source, f *folder, scratch s
 			bundle = c2sp.AppendEntry(bundle, entry.Raw)
 			done = edge.Append(done[:0], tlog.RecordHash(entry.Raw))
 			for _, h := range done {
-				w.Write(h[:])
+				if _, err := w.Write(h[:]); err != nil {
+					return fmt.Errorf("write scratch file: %w", err)
+				}
 			}
 			if edge.Size()%c2sp.TileWidth == 0 {
 				if err := flush(); err != nil {

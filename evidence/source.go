@@ -74,7 +74,7 @@ func (s bookSource) Logs() []Log {
 
 func (s bookSource) Text(sha256 string) ([]byte, error) {
 	hex := derive.Hex(sha256)
-	if strings.ContainsFunc(hex, func(r rune) bool { return !('0' <= r && r <= '9' || 'a' <= r && r <= 'f') }) || len(hex) != 64 {
+	if strings.ContainsFunc(hex, func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) || len(hex) != 64 {
 		return nil, fmt.Errorf("policy text %.70q: that is no SHA-256: %w", sha256, fs.ErrNotExist)
 	}
 	b, err := os.ReadFile(filepath.Join(s.blobs, hex+".yaml"))

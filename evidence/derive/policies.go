@@ -189,7 +189,8 @@ func (s *state) writeActivations(sink Sink) error {
 		return err
 	}
 	for _, a := range s.policies.attempts {
-		if !s.live(a) && !(a.in && !a.applied()) {
+		rejected := a.in && !a.applied()
+		if !s.live(a) && !rejected {
 			continue
 		}
 		sums := map[string]string{}

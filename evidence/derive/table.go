@@ -75,31 +75,33 @@ func (t *table) row(cells ...any) error {
 }
 
 func (t *table) line(cells []any) error {
+	line := t.w.AvailableBuffer()
 	for i, cell := range cells {
 		if i > 0 {
-			t.w.WriteByte(',')
+			line = append(line, ',')
 		}
 		switch v := cell.(type) {
 		case string:
 			if v != "" {
-				t.w.WriteByte('"')
-				t.w.WriteString(strings.ReplaceAll(Cell(v), `"`, `""`))
-				t.w.WriteByte('"')
+				line = append(line, '"')
+				line = append(line, strings.ReplaceAll(Cell(v), `"`, `""`)...)
+				line = append(line, '"')
 			}
 		case int:
-			t.w.WriteString(strconv.Itoa(v))
+			line = strconv.AppendInt(line, int64(v), 10)
 		case int64:
-			t.w.WriteString(strconv.FormatInt(v, 10))
+			line = strconv.AppendInt(line, v, 10)
 		case float64:
-			t.w.WriteString(strconv.FormatFloat(v, 'f', -1, 64))
+			line = strconv.AppendFloat(line, v, 'f', -1, 64)
 		case bool:
-			t.w.WriteString(strconv.FormatBool(v))
+			line = strconv.AppendBool(line, v)
 		case nil:
 		default:
 			return fmt.Errorf("%s: a cell of type %T", t.base, cell)
 		}
 	}
-	return t.w.WriteByte('\n')
+	_, err := t.w.Write(append(line, '\n'))
+	return err
 }
 
 func (t *table) close() error {
@@ -147,7 +149,9 @@ func newLines(sink Sink, name string) (*lines, error) {
 
 func (l *lines) add(raw []byte) error {
 	l.n++
-	l.w.Write(raw)
+	if _, err := l.w.Write(raw); err != nil {
+		return err
+	}
 	return l.w.WriteByte('\n')
 }
 

@@ -60,26 +60,3 @@ func Cell(s string) string {
 	}
 	return s
 }
-
-// markdown makes a text safe inside a line of Markdown, where it must not become
-// a link, an image or markup.
-func markdown(s string) string {
-	s = Plain(s)
-	var b strings.Builder
-	for _, r := range s {
-		switch r {
-		case '<':
-			b.WriteString("&lt;")
-		case '>':
-			b.WriteString("&gt;")
-		case '&':
-			b.WriteString("&amp;")
-		case '\\', '`', '*', '_', '[', ']', '(', ')', '!', '|', '#', '~':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}

@@ -116,7 +116,7 @@ func (w *writer) write(ctx context.Context, l *Log) error {
 	return l.Entries(ctx, func(raw []byte) error {
 		e, err := guardbook.ParseEntry(raw)
 		if err != nil {
-			return nil // counted by the first pass
+			return nil //nolint:nilerr // counted by the first pass
 		}
 		x := event{Entry: e, ref: Ref{l.Epoch, e.Seq, e.ID}, ts: when(e.TS)}
 		x.in = w.s.inside(x.ts)
@@ -127,12 +127,19 @@ func (w *writer) write(ctx context.Context, l *Log) error {
 	})
 }
 
+// body reads an entry's body. One that cannot be read gives no rows: the first
+// pass has counted it.
+func body[T any](x event) (T, bool) {
+	b, err := guardbook.Body[T](x.Entry)
+	return b, err == nil
+}
+
 // entry writes the rows and lines that one entry gives.
 func (w *writer) entry(x event) error {
 	switch x.Type {
 	case guardbook.TypeDecision:
-		b, err := guardbook.Body[guardbook.DecisionEntry](x.Entry)
-		if err != nil {
+		b, ok := body[guardbook.DecisionEntry](x)
+		if !ok {
 			return nil
 		}
 		return w.decision(x, &b)
@@ -143,9 +150,9 @@ func (w *writer) entry(x event) error {
 		}
 		return cmp.Or(changeRow(w.changes.t, w.s.policies.attempts[i], w.s.before(i), x.Rec, x.Log), w.changes.raw.add(x.Raw))
 	case guardbook.TypeAlert:
-		b, err := guardbook.Body[guardbook.AlertEntry](x.Entry)
+		b, ok := body[guardbook.AlertEntry](x)
 		a := w.s.alerts.m[b.Alert]
-		if err != nil || a == nil {
+		if !ok || a == nil {
 			return nil
 		}
 		if a.ref == x.ref && w.belongs(w.alerts, x) {
@@ -160,9 +167,9 @@ func (w *writer) entry(x event) error {
 	case guardbook.TypeNotification:
 		return w.notification(x)
 	case guardbook.TypeContainment:
-		b, err := guardbook.Body[guardbook.ContainmentEntry](x.Entry)
+		b, ok := body[guardbook.ContainmentEntry](x)
 		k := w.s.containment.m[b.Containment]
-		if err != nil || k == nil {
+		if !ok || k == nil {
 			return nil
 		}
 		if k.ref == x.ref && w.belongs(w.blocks, x) {
@@ -175,8 +182,8 @@ func (w *writer) entry(x event) error {
 		}
 		return w.blocks.raw.add(x.Raw)
 	case guardbook.TypeStream:
-		b, err := guardbook.Body[guardbook.StreamEntry](x.Entry)
-		if k := w.s.containment.m[b.Containment]; err == nil && k != nil && k.in {
+		b, ok := body[guardbook.StreamEntry](x)
+		if k := w.s.containment.m[b.Containment]; ok && k != nil && k.in {
 			return w.blocks.raw.add(x.Raw)
 		}
 	case guardbook.TypeOperator, guardbook.TypeAgent:
@@ -215,8 +222,8 @@ func (w *writer) decision(x event, b *guardbook.DecisionEntry) error {
 }
 
 func (w *writer) notification(x event) error {
-	b, err := guardbook.Body[guardbook.NotificationEntry](x.Entry)
-	if err != nil {
+	b, ok := body[guardbook.NotificationEntry](x)
+	if !ok {
 		return nil
 	}
 	if a := w.s.alerts.m[b.Alert]; a != nil && a.in {
@@ -250,14 +257,14 @@ func (w *writer) adminAction(x event) error {
 		return nil
 	}
 	if x.Type == guardbook.TypeAgent {
-		b, err := guardbook.Body[guardbook.AgentEntry](x.Entry)
-		if err != nil {
+		b, ok := body[guardbook.AgentEntry](x)
+		if !ok {
 			return nil
 		}
 		return w.admin.row(x.ID, x.Seq, x.TS, string(x.Type), b.Op, b.By, b.Agent, pairs(map[string]string{"owner": b.Owner, "purpose": b.Purpose, "key": b.Key}))
 	}
-	b, err := guardbook.Body[guardbook.OperatorEntry](x.Entry)
-	if err != nil {
+	b, ok := body[guardbook.OperatorEntry](x)
+	if !ok {
 		return nil
 	}
 	return w.admin.row(x.ID, x.Seq, x.TS, string(x.Type), b.Op, b.By, b.Detail["agent"], pairs(b.Detail))

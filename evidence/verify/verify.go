@@ -54,7 +54,7 @@ func Verify(ctx context.Context, files *Files, o Options) (*Report, error) {
 	if err := layout.Unmarshal(manifest, &v.manifest); err != nil {
 		r.problem(Problem{Code: "manifest_invalid", File: layout.Manifest, Message: err.Error()})
 		r.conclude()
-		return r, nil
+		return r, nil //nolint:nilerr // it is a problem of the package, and in the report
 	}
 	if v.manifest.Format != layout.Format {
 		return nil, fmt.Errorf("%w: its format is %q, this build knows %q", ErrNotPackage, v.manifest.Format, layout.Format)
