@@ -206,7 +206,7 @@ func (b *Book) transact(group []*request) (edge c2sp.Edge, entries []guardbook.E
 		}
 		b.w.unsure = true
 		if begun {
-			b.j.write.exec("ROLLBACK") // an error here means that SQLite has rolled back already
+			_ = b.j.write.exec("ROLLBACK") // an error here means that SQLite has rolled back already
 		}
 	}()
 	if err := b.j.write.exec("BEGIN IMMEDIATE"); err != nil {

@@ -40,7 +40,7 @@ func TestAFollowerGetsEveryEntryOnceAndInOrder(t *testing.T) {
 				}
 				return nil
 			})
-			if err != done {
+			if !errors.Is(err, done) {
 				t.Errorf("follower ended with %v", err)
 			}
 		})

@@ -217,46 +217,20 @@ func (r *Reader) Logs() []verify.Log {
 // would keep the write-ahead log of a running instance from being copied back.
 func rawRows(ctx context.Context, db *sql.DB) iter.Seq2[verify.Record, error] {
 	return func(yield func(verify.Record, error) bool) {
-		const some = 2048
 		failed := func(err error) { yield(verify.Record{Seq: -1, File: journalFile, Offset: -1}, err) }
 		end, err := journalSize(ctx, db)
 		if err != nil {
 			failed(err)
 			return
 		}
-		after, first := int64(0), true
+		p := page{db: db, end: end}
 		for {
-			query, args := "SELECT seq, entry, hashes FROM entries WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?", []any{after, end, some}
-			if first { // rows with negative numbers, too: none belongs there
-				query, args = "SELECT seq, entry, hashes FROM entries WHERE seq < ? ORDER BY seq LIMIT ?", []any{end, some}
-			}
-			rows, err := db.QueryContext(ctx, query, args...)
-			if err != nil {
-				failed(fmt.Errorf("the journal cannot be read on after row %d: %w", after, err))
+			n, err := p.next(ctx, yield)
+			if errors.Is(err, errEnough) {
 				return
 			}
-			n := 0
-			for rows.Next() {
-				rec := verify.Record{File: journalFile, Offset: -1}
-				if err := rows.Scan(&rec.Seq, &rec.Raw, &rec.Hashes); err != nil {
-					rows.Close()
-					failed(fmt.Errorf("the journal cannot be read on after row %d: %w", after, err))
-					return
-				}
-				if rec.Hashes == nil {
-					rec.Hashes = []byte{} // nil would mean that there is no place for them
-				}
-				n++
-				after, first = rec.Seq, false
-				if !yield(rec, nil) {
-					rows.Close()
-					return
-				}
-			}
-			err = rows.Err()
-			rows.Close()
 			if err != nil {
-				failed(fmt.Errorf("the journal cannot be read on after row %d: %w", after, err))
+				failed(fmt.Errorf("the journal cannot be read on after row %d: %w", p.after, err))
 				return
 			}
 			if n == 0 {
@@ -264,4 +238,44 @@ func rawRows(ctx context.Context, db *sql.DB) iter.Seq2[verify.Record, error] {
 			}
 		}
 	}
+}
+
+// page reads rows in the order of their numbers, some at a time.
+type page struct {
+	db    *sql.DB
+	end   int64 // the first number that is not read
+	begun bool  // a row was read
+	after int64 // its number, the last one's
+}
+
+// errEnough says that the caller of an iterator wants no more.
+var errEnough = errors.New("enough")
+
+// next yields some rows more, and says how many. None: that was all.
+func (p *page) next(ctx context.Context, yield func(verify.Record, error) bool) (n int, err error) {
+	const some = 2048
+	query, args := "SELECT seq, entry, hashes FROM entries WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?", []any{p.after, p.end, some}
+	if !p.begun { // rows with negative numbers, too: none belongs there
+		query, args = "SELECT seq, entry, hashes FROM entries WHERE seq < ? ORDER BY seq LIMIT ?", []any{p.end, some}
+	}
+	rows, err := p.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		rec := verify.Record{File: journalFile, Offset: -1}
+		if err := rows.Scan(&rec.Seq, &rec.Raw, &rec.Hashes); err != nil {
+			return n, err
+		}
+		if rec.Hashes == nil {
+			rec.Hashes = []byte{} // nil would mean that there is no place for them
+		}
+		n++
+		p.after, p.begun = rec.Seq, true
+		if !yield(rec, nil) {
+			return n, errEnough
+		}
+	}
+	return n, rows.Err()
 }

@@ -59,20 +59,8 @@ func lastPlace(ctx context.Context, tx *sql.Tx, until time.Time) (int64, error) 
 
 // eachLog calls f with the range of places of every log.
 func eachLog(ctx context.Context, tx *sql.Tx, f func(begin, end int64) error) error {
-	rows, err := tx.QueryContext(ctx, "SELECT place, next FROM logs ORDER BY place")
+	ranges, err := logRanges(ctx, tx)
 	if err != nil {
-		return err
-	}
-	var ranges [][2]int64
-	for rows.Next() {
-		var place, next int64
-		if err := rows.Scan(&place, &next); err != nil {
-			rows.Close()
-			return err
-		}
-		ranges = append(ranges, [2]int64{place * logWidth, place*logWidth + next})
-	}
-	if err := rows.Close(); err != nil {
 		return err
 	}
 	for _, r := range ranges {
@@ -80,7 +68,25 @@ func eachLog(ctx context.Context, tx *sql.Tx, f func(begin, end int64) error) er
 			return err
 		}
 	}
-	return rows.Err()
+	return nil
+}
+
+// logRanges reads the range of places of every log, in order.
+func logRanges(ctx context.Context, tx *sql.Tx) ([][2]int64, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT place, next FROM logs ORDER BY place")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ranges [][2]int64
+	for rows.Next() {
+		var place, next int64
+		if err := rows.Scan(&place, &next); err != nil {
+			return nil, err
+		}
+		ranges = append(ranges, [2]int64{place * logWidth, place*logWidth + next})
+	}
+	return ranges, rows.Err()
 }
 
 // halve is the first place in [begin, end) that was recorded after t; end if none

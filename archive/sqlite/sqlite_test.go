@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -137,7 +138,7 @@ func fill(t *testing.T, a archive.Archive, l *conformance.Log) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	err := archive.Run(ctx, ended{l, cancel}, a, nil)
-	if err != context.Canceled {
+	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("run: %v", err)
 	}
 	if _, next, err := a.Cursor(t.Context()); err != nil || next != int64(len(l.Entries)) {

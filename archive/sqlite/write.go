@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -47,7 +48,7 @@ func (a *Archive) Cursor(ctx context.Context) (string, int64, error) {
 	var origin string
 	var next int64
 	err = read.QueryRowContext(ctx, "SELECT origin, next FROM cursor JOIN logs USING (place)").Scan(&origin, &next)
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return "", 0, nil
 	}
 	if err != nil {
