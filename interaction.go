@@ -114,7 +114,9 @@ func StringsIn(v jsontext.Value) ([]Text, error) {
 // plainName reports whether an object's name is too short and plain to carry an
 // instruction or a secret.
 func plainName(s string) bool {
-	return len(s) <= 64 && !slices.ContainsFunc([]byte(s), func(c byte) bool {
-		return !(c == '_' || c == '-' || c == '.' || c == '$' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z')
-	})
+	return len(s) <= 64 && !slices.ContainsFunc([]byte(s), func(c byte) bool { return !plainByte(c) })
+}
+
+func plainByte(c byte) bool {
+	return c == '_' || c == '-' || c == '.' || c == '$' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }

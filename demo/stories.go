@@ -88,7 +88,7 @@ func (s *stage) leakedAddresses(ctx context.Context) error {
 // recommend asks the recommender for one text, streamed.
 func (s *stage) recommend(ctx context.Context, client anthropic.Client, request string) (string, error) {
 	stream := client.Messages.NewStreaming(ctx, anthropic.MessageNewParams{
-		Model: anthropic.Model(s.model(s.o.AnthropicModel, "recommender")), MaxTokens: 1024,
+		Model: s.model(s.o.AnthropicModel, "recommender"), MaxTokens: 1024,
 		System:   []anthropic.TextBlockParam{{Text: "You write short public product recommendations."}},
 		Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock(request))},
 	})

@@ -90,7 +90,7 @@ func decode(body []byte, encoding string, limit int64) ([]byte, error) {
 		body, err = readLimited(r, limit, -1)
 	}
 	if err != nil && !errors.Is(err, errTooLarge) {
-		return nil, fmt.Errorf("decode the body: %v", err) // an early end here is not the client's going
+		return nil, fmt.Errorf("decode the body: %v", err) //nolint:errorlint // not wrapped: an early end here is not the client's going
 	}
 	return body, err
 }

@@ -3,6 +3,7 @@ package guard
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -58,11 +59,9 @@ func (c *cache) get(k cacheKey) (cached, bool) { return c.shards[k[0]&15].Get(k)
 
 func (c *cache) put(k cacheKey, v cached) { c.shards[k[0]&15].Add(k, v) }
 
-type writer interface{ Write([]byte) (int, error) }
-
 // writeContent writes what an interaction carries, unambiguously: each part's type
 // and text and the arguments' bytes, each after its length (64 bits, big endian).
-func writeContent(h writer, in *guardbook.Interaction) {
+func writeContent(h hash.Hash, in *guardbook.Interaction) {
 	for _, p := range in.Content {
 		writeString(h, p.Type)
 		writeString(h, p.Text)
@@ -73,7 +72,7 @@ func writeContent(h writer, in *guardbook.Interaction) {
 	}
 }
 
-func writeString(h writer, s string) {
+func writeString(h hash.Hash, s string) {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], uint64(len(s)))
 	h.Write(n[:])

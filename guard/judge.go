@@ -188,7 +188,8 @@ type requestCount struct{ done, over bool }
 
 // overLimit counts the interaction against the policy's limits.
 func (g *Guard) overLimit(p *policy.Policy, in *guardbook.Interaction, now time.Time, counted *requestCount) (verdict, bool) {
-	name, n := "", 0
+	var name string
+	var n int
 	switch {
 	case in.Kind == guardbook.KindToolCall && p.Limits.ToolCallsPerMinute > 0:
 		name, n = "tool_calls_per_minute", p.Limits.ToolCallsPerMinute

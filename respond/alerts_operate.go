@@ -29,10 +29,10 @@ func (a *Alerts) Ack(ctx context.Context, id, by, comment string) (Alert, error)
 func (a *Alerts) Assign(ctx context.Context, id, by, owner string) (Alert, error) {
 	owner = strings.TrimSpace(owner)
 	return a.operate(ctx, id, by, func(x *Alert) (guardbook.AlertEntry, error) {
-		switch {
-		case owner == "":
+		switch owner {
+		case "":
 			return guardbook.AlertEntry{}, &problem{kind: ErrInvalid, text: "assign: the owner is missing"}
-		case owner == x.Owner:
+		case x.Owner:
 			return guardbook.AlertEntry{}, &problem{kind: ErrConflict, text: fmt.Sprintf("alert %s: %s owns it already", x.ID, owner)}
 		}
 		return guardbook.AlertEntry{Op: opAssigned, Owner: owner}, nil

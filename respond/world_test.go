@@ -85,7 +85,6 @@ func body[T any](t *testing.T, e guardbook.Entry) T {
 type pages struct {
 	mu      sync.Mutex
 	log     conformance.Log
-	ids     []string
 	changed chan struct{}
 	limit   int // the disk is full behind this many entries; 0: never
 }

@@ -143,7 +143,7 @@ func (c *cli) showAlert(a *respond.Alert) error {
 		steps = append(steps, step{s.Seq, []string{clock(s.Time), fmt.Sprint(s.Seq), s.Op, dash(s.By), stepText(s)}})
 	}
 	for _, n := range a.Notifications {
-		text := fmt.Sprintf("attempt %d to %s, %d µs", n.Attempt, n.NotificationEntry.Receiver, n.Micros)
+		text := fmt.Sprintf("attempt %d to %s, %d µs", n.Attempt, n.Receiver, n.Micros)
 		if n.Status != 0 {
 			text += fmt.Sprintf(", status %d", n.Status)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -196,5 +195,5 @@ func firstOf(values ...string) string {
 
 // usageError is for wrong arguments: exit code 2, with the command's usage line.
 func usageError(format string, args ...any) error {
-	return errors.New(fmt.Sprintf(format, args...))
+	return fmt.Errorf(format, args...)
 }

@@ -59,7 +59,7 @@ func (c *cli) stream(ctx context.Context, q url.Values, last int64, each func(gu
 		var api *apiError
 		switch {
 		case ctx.Err() != nil:
-			return nil // interrupted: that is how it ends
+			return nil //nolint:nilerr // interrupted: that is how it ends
 		case errors.Is(err, errPrint):
 			return err
 		case errors.As(err, &no) && errors.As(no.error, &api) && api.Status/100 == 4 && api.Status != http.StatusTooManyRequests:

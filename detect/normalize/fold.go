@@ -153,7 +153,7 @@ func latinBase(r rune) (string, bool) {
 	if 0x300 <= r && r <= 0x36F { // a mark of its own, as stacked on letters to disguise them
 		return "", true
 	}
-	if !(0xE0 <= r && r <= 0x24F || 0x1E00 <= r && r <= 0x1EFF) {
+	if (r < 0xE0 || 0x24F < r) && (r < 0x1E00 || 0x1EFF < r) {
 		return "", false
 	}
 	d := norm.NFD.PropertiesString(string(r)).Decomposition()

@@ -240,7 +240,7 @@ func classPart(re *syntax.Regexp) part {
 			p.max = 3
 		}
 		// U+FFFD also stands for any invalid byte, which no literal can.
-		few = few && hi-lo < 10 && len(runes) < 24 && !(lo <= utf8.RuneError && utf8.RuneError <= hi)
+		few = few && hi-lo < 10 && len(runes) < 24 && (hi < utf8.RuneError || utf8.RuneError < lo)
 		if few {
 			for r := lo; r <= hi; r++ {
 				runes = append(runes, foldString(string(r)))
