@@ -33,6 +33,14 @@ func (b *Book) Checkpoint() Checkpoint {
 // Seal signs what the book holds now: it writes the tiles up to there and then
 // the checkpoint. If nothing is new, it returns the checkpoint that there is.
 func (b *Book) Seal(ctx context.Context) (Checkpoint, error) {
+	return b.sealAt(ctx, func(time.Duration) {})
+}
+
+// restFunc is called after each bundle with the time that it took.
+type restFunc func(worked time.Duration)
+
+// sealAt seals; rest decides at what pace.
+func (b *Book) sealAt(ctx context.Context, rest restFunc) (Checkpoint, error) {
 	b.sealing.Lock()
 	defer b.sealing.Unlock()
 	last := b.Checkpoint()
@@ -42,7 +50,7 @@ func (b *Book) Seal(ctx context.Context) (Checkpoint, error) {
 	if last.Note != nil && last.Size == edge.Size() {
 		return last, nil
 	}
-	c, err := b.seal(ctx, last, edge)
+	c, err := b.seal(ctx, last, edge, rest)
 	if err != nil {
 		return last, fmt.Errorf("seal at %d: %w", edge.Size(), err)
 	}
@@ -52,14 +60,14 @@ func (b *Book) Seal(ctx context.Context) (Checkpoint, error) {
 	return c, nil
 }
 
-func (b *Book) seal(ctx context.Context, last Checkpoint, edge c2sp.Edge) (Checkpoint, error) {
+func (b *Book) seal(ctx context.Context, last Checkpoint, edge c2sp.Edge, rest restFunc) (Checkpoint, error) {
 	// What is signed must not be lost: the journal goes to the disk first.
 	if b.opts.Durability == Balanced {
 		if err := b.j.sync(); err != nil {
 			return last, err
 		}
 	}
-	if err := writeTiles(ctx, b.dir, b.j.read, last.Size, edge.Size()); err != nil {
+	if err := writeTiles(ctx, b.dir, b.j.read, last.Size, edge.Size(), rest); err != nil {
 		return last, err
 	}
 	signer, err := b.opts.Key.Signer(b.epoch)
@@ -152,7 +160,9 @@ func (b *Book) sealLoop() {
 	for {
 		select {
 		case <-tick.C:
-			if _, err := b.Seal(b.ctx); err != nil && b.ctx.Err() == nil {
+			// After each piece of work as long a rest: what is decided meanwhile must
+			// not wait behind the seal of what was decided before.
+			if _, err := b.sealAt(b.ctx, time.Sleep); err != nil && b.ctx.Err() == nil {
 				b.opts.Log.Error("seal the book", "error", err)
 			}
 		case <-b.ctx.Done():

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -22,9 +23,10 @@ const tileBatch = 64
 // writeTiles writes the entry bundles and hash tiles by which a tree of size to
 // differs from one of size from. Files that are there already are replaced by the
 // same bytes: a crash in the middle is mended by the next call.
-func writeTiles(ctx context.Context, dir string, db querier, from, to int64) error {
+func writeTiles(ctx context.Context, dir string, db querier, from, to int64, rest restFunc) error {
 	w := tileWriter{dir: dir}
 	for n := from / c2sp.TileWidth; n*c2sp.TileWidth < to; n++ {
+		began := time.Now()
 		width := int(min(to-n*c2sp.TileWidth, c2sp.TileWidth))
 		bundle, hashes, err := readBlock(ctx, db, n*c2sp.TileWidth, width)
 		if err != nil {
@@ -36,6 +38,7 @@ func writeTiles(ctx context.Context, dir string, db querier, from, to int64) err
 		if err := w.add(0, n, width, hashes); err != nil {
 			return errors.Join(err, w.abandon())
 		}
+		rest(time.Since(began))
 	}
 	reader := hashReader(ctx, db)
 	for level := 1; to>>(level*c2sp.TileHeight) > 0; level++ {

@@ -70,7 +70,9 @@ func (s *Stream) Write(ctx context.Context, piece string) (release string, d *gu
 	hold := 0
 	for _, det := range s.g.o.Detectors {
 		if h, ok := det.(holder); ok {
-			hold = max(hold, h.Hold(s.in.Kind, text))
+			// Nothing that was released is part of a match that could still grow, so
+			// what is pending is all that there is to look at.
+			hold = max(hold, h.Hold(s.in.Kind, text[s.released:]))
 		} else {
 			hold = len(text)
 		}

@@ -38,6 +38,7 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Micros
 // measure runs every measurement and prints the tables.
 func (b *bench) measure(ctx context.Context) error {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}, Timeout: 30 * time.Second}
+	time.Sleep(5 * time.Second)   // servers that have just started still compile their SQL parser
 	for _, t := range b.targets { // warm connections and caches
 		if _, _, err := b.closed(ctx, client, t, 16, time.Second); err != nil {
 			return fmt.Errorf("warm up %s: %w", t.name, err)
