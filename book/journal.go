@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -23,8 +24,8 @@ import (
 // it. So a hash is found by arithmetic: the subtree of level l and number n ends
 // with row ((n+1)<<l)-1, and stands there in place l.
 const schema = `
-CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL, hashes BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY CHECK (id = 1), writes INTEGER NOT NULL) STRICT;`
+CREATE TABLE entries (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL, hashes BLOB NOT NULL) STRICT;
+CREATE TABLE probe (id INTEGER PRIMARY KEY CHECK (id = 1), writes INTEGER NOT NULL) STRICT;`
 
 const journalFile = "journal.db"
 
@@ -99,6 +100,38 @@ func (c *connection) ints(statement string, into ...*int64) error {
 	return nil
 }
 
+// makeJournal makes the file if it isn't there. It gets its name when it is whole:
+// a process that is killed in the first transactions would leave a file that must
+// be rolled back, and nothing that only reads could open it.
+func makeJournal(dir string) error {
+	path := filepath.Join(dir, journalFile)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	begun := path + ".new"
+	for _, left := range []string{begun, begun + "-journal", begun + "-wal", begun + "-shm"} {
+		if err := os.Remove(left); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	c, err := connect(begun, "rwc", "journal_mode(WAL)", "synchronous(FULL)")
+	if err != nil {
+		return err
+	}
+	for statement := range strings.SplitSeq(strings.TrimSuffix(schema, ";"), ";") {
+		if err := c.exec(statement); err != nil {
+			return errors.Join(err, c.Close())
+		}
+	}
+	if err := c.Close(); err != nil { // copies the -wal file back and removes it
+		return err
+	}
+	if err := os.Rename(begun, path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
 // openJournal opens the file for writing, making it if it isn't there.
 func openJournal(dir string, d Durability) (*journal, error) {
 	j := &journal{path: filepath.Join(dir, journalFile)}
@@ -106,16 +139,13 @@ func openJournal(dir string, d Durability) (*journal, error) {
 	if d == Balanced {
 		level = "synchronous(NORMAL)"
 	}
+	if err := makeJournal(dir); err != nil {
+		return nil, fmt.Errorf("make journal: %w", err)
+	}
 	var err error
 	// The checkpointer decides when the -wal file is copied back, never a commit.
-	if j.write, err = connect(j.path, "rwc", "journal_mode(WAL)", level, "wal_autocheckpoint(0)"); err != nil {
+	if j.write, err = connect(j.path, "rw", "journal_mode(WAL)", level, "wal_autocheckpoint(0)"); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
-	}
-	for statement := range strings.SplitSeq(strings.TrimSuffix(schema, ";"), ";") {
-		if err := j.write.exec(statement); err != nil {
-			j.close()
-			return nil, fmt.Errorf("open journal: %w", err)
-		}
 	}
 	if j.insert, err = j.write.Prepare("INSERT INTO entries (seq, entry, hashes) VALUES (?, ?, ?)"); err != nil {
 		j.close()
