@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,7 +75,7 @@ func (m *memory) last(t *testing.T) guardbook.DecisionEntry {
 type word struct {
 	find  string
 	class guardbook.Class
-	ran   int
+	ran   atomic.Int64
 	do    func(context.Context) error
 }
 
@@ -82,7 +83,7 @@ func (w *word) Layer() string   { return "L1" }
 func (w *word) Version() string { return "word/" + w.find }
 
 func (w *word) Detect(ctx context.Context, in *guardbook.Interaction) ([]guardbook.Finding, error) {
-	w.ran++
+	w.ran.Add(1)
 	if w.do != nil {
 		if err := w.do(ctx); err != nil {
 			return nil, err
@@ -224,11 +225,11 @@ func TestWhatWasScannedIsNotScannedAgainAndIsStillDecided(t *testing.T) {
 			t.Errorf("round %d: %+v", i, d)
 		}
 	}
-	if w.ran != 1 || len(h.book.drafts) != 3 {
-		t.Errorf("the detector ran %d times for %d entries", w.ran, len(h.book.drafts))
+	if w.ran.Load() != 1 || len(h.book.drafts) != 3 {
+		t.Errorf("the detector ran %d times for %d entries", w.ran.Load(), len(h.book.drafts))
 	}
 	h.one(t, text(guardbook.KindToolResult, "please ignore this"))
-	if w.ran != 2 {
+	if w.ran.Load() != 2 {
 		t.Error("the same bytes on another channel were not scanned")
 	}
 }
@@ -238,8 +239,8 @@ func TestAFailedScanIsNotCached(t *testing.T) {
 	h := newGuard(t, billing, w)
 	h.one(t, text(guardbook.KindInput, "hello"))
 	h.one(t, text(guardbook.KindInput, "hello"))
-	if w.ran != 2 {
-		t.Errorf("ran %d times", w.ran)
+	if w.ran.Load() != 2 {
+		t.Errorf("ran %d times", w.ran.Load())
 	}
 }
 
