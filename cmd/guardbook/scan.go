@@ -39,7 +39,7 @@ type scanInput struct {
 type scanOutput struct {
 	ID       jsontext.Value      `json:"id,omitzero"`
 	Score    float64             `json:"score"`          // the highest confidence of any finding
-	Class    guardbook.Class     `json:"class,omitzero"` // of that finding
+	Class    guardbook.Class     `json:"class"`          // of that finding; "" when there is none
 	Action   guardbook.Action    `json:"action"`         // what a policy with the usual thresholds would do
 	Findings []guardbook.Finding `json:"findings"`       // surest first
 	Micros   int64               `json:"micros"`         // time of the detectors
