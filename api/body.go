@@ -35,8 +35,10 @@ func readBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if len(b) == 0 {
 		return nil
 	}
-	// A form of another site can send text/plain, but not this.
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+	// A form of another site can send text/plain, but not this, and no token either:
+	// who has one need not name the type.
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if r.Header.Get("Authorization") == "" && (err != nil || t != "application/json") {
 		return &problem{http.StatusUnsupportedMediaType, codeMediaType, "send the body as Content-Type: application/json"}
 	}
 	err = json.Unmarshal(b, v, json.RejectUnknownMembers(true))

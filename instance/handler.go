@@ -36,7 +36,7 @@ func (i *Instance) openDoors(context.Context) error {
 	operators := api.New(api.Options{
 		Access: i.access, Recorder: recorder{i.book}, Book: i.book, BookDir: i.bookDir(),
 		Key: i.key.EpochVerifier(i.book.Opened().Epoch), Fingerprint: i.key.Fingerprint(),
-		Archive: i.archive, Policies: i.policies, Containments: i.containments, Alerts: i.alerts,
+		Archive: fresh{i.archive, i.book}, Policies: i.policies, Containments: i.containments, Alerts: i.alerts,
 		Evidence: evidenceBuilder{i}, Rules: i.meaning(), Counters: i.guard, Version: i.build.Version,
 		Stopping: i.stopping, Log: i.log,
 	})
