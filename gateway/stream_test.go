@@ -186,7 +186,7 @@ func TestAStreamThatBreaksEndsWithAnErrorInTheProtocol(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, p protocol) {
 				b := testbed.New(t, testbed.Options{Upstream: playing(p, "Hello. ", c.then), Policy: monitor,
-					Gateway: gateway.Options{IdleTimeout: 200 * time.Millisecond, EventLimit: 64 << 10}})
+					Gateway: gateway.Options{IdleTimeout: time.Second, EventLimit: 64 << 10}})
 				text, _, err := p.read(t, b, true)
 				if err == nil || !strings.Contains(err.Error(), c.code) && !strings.Contains(err.Error(), "upstream") {
 					t.Errorf("the client sees %v", err)
@@ -207,6 +207,7 @@ func TestAKillCutsARunningStream(t *testing.T) {
 		var b *testbed.Bed
 		gone := make(chan struct{})
 		up := playing(p, "Hello. ", func(_ http.ResponseWriter, r *http.Request) {
+			testbed.Opened(t, b)
 			if _, err := b.Containments.Kill(context.Background(), "agent:"+testbed.Agent, "alice", "it sends data out", 0); err != nil {
 				t.Error(err)
 			}

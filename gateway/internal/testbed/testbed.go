@@ -213,6 +213,19 @@ func Closing(t testing.TB, b *Bed) guardbook.StreamEntry {
 	return guardbook.StreamEntry{}
 }
 
+// Opened waits until a stream has begun, so that what follows happens to a running
+// one. It may be called from any goroutine.
+func Opened(t testing.TB, b *Bed) {
+	t.Helper()
+	for range 1000 {
+		if len(Entries[guardbook.StreamEntry](t, b, guardbook.TypeStream)) > 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("no stream was opened")
+}
+
 // Raw returns the whole book as text.
 func Raw(t testing.TB, b *Bed) string {
 	t.Helper()
