@@ -1,7 +1,6 @@
 package guardbook
 
 import (
-	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
 	"time"
@@ -297,6 +296,3 @@ type DegradedEntry struct {
 	Refused map[string]int64 `json:"refused"` // by kind
 	Allowed map[string]int64 `json:"allowed"` // by kind: fail-open, no entry of their own
 }
-
-// RawBody is for a reader that wants every member of an entry.
-type RawBody map[string]jsontext.Value

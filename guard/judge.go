@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -79,7 +80,7 @@ func (g *Guard) judge(ctx context.Context, bundle *policy.Bundle, in *guardbook.
 		reasons = append(reasons, verdict{v.Action, v.Rule, v.Severity, v.Message})
 		if !v.Action.Releases() {
 			d.Findings = append(d.Findings, guardbook.Finding{
-				Class: orClass(v.Class, guardbook.ClassToolMisuse), Severity: v.Severity, Confidence: 1, Rule: v.Rule, Layer: layerPolicy,
+				Class: cmp.Or(v.Class, guardbook.ClassToolMisuse), Severity: v.Severity, Confidence: 1, Rule: v.Rule, Layer: layerPolicy,
 			})
 		}
 	}
@@ -235,11 +236,4 @@ func (j *judgement) draft(commitmentKey []byte) guardbook.Draft {
 		e.Tool = &guardbook.ToolRef{Server: clip(t.Server, 256), Name: clip(t.Name, 256), CallID: clip(t.CallID, 256)}
 	}
 	return guardbook.Draft{ID: d.Entry, Type: guardbook.TypeDecision, Time: j.at, Tenant: j.in.Tenant, Body: e}
-}
-
-func orClass(c, fallback guardbook.Class) guardbook.Class {
-	if c == "" {
-		return fallback
-	}
-	return c
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -159,10 +160,7 @@ func (i *Instance) openReaders(ctx context.Context) error {
 		return err
 	}
 	if held := i.containments.List(); len(held) > 0 { // what they have stopped so far
-		oldest := held[0].EffectiveAt
-		for _, c := range held {
-			oldest = minTime(oldest, c.EffectiveAt)
-		}
+		oldest := slices.MinFunc(held, func(a, b respond.Containment) int { return a.EffectiveAt.Compare(b.EffectiveAt) }).EffectiveAt
 		counted := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeStream}
 		if err := i.history(ctx, counted, oldest, i.containments.Apply); err != nil {
 			return err
@@ -338,13 +336,6 @@ func (i *Instance) followKills(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-func minTime(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // close closes whatever is open.

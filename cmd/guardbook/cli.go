@@ -193,7 +193,7 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-// usageError is for wrong arguments: exit code 2, with the command's usage line.
+// usageError is for wrong arguments: exit code 2.
 func usageError(format string, args ...any) error {
 	return fmt.Errorf(format, args...)
 }
