@@ -32,29 +32,6 @@ func (s *stream) hold(b *block, ev event) error {
 	return nil
 }
 
-// note keeps strings that belong to no text, to be decided on at the end: each once.
-func (s *stream) note(v document.Value) {
-	v.Strings(func(_ document.Place, text string) {
-		if document.Plain(text) || s.seen[text] || len(s.seen) > 10000 {
-			return
-		}
-		if s.seen == nil {
-			s.seen = map[string]bool{}
-		}
-		s.seen[text] = true
-		s.extra.Add(document.Place{}, text)
-	})
-}
-
-func (s *stream) decideExtra(ctx context.Context) (*guardbook.Decision, error) {
-	if s.extra.Empty() {
-		return nil, nil
-	}
-	it := s.extra
-	s.extra = gateway.NewItem(guardbook.KindOutput, "")
-	return s.call.Decide(ctx, it)
-}
-
 // stopped ends the stream because of a decision, if it is one. b, if not nil, is the
 // block that it is about; its text is decided on already.
 func (s *stream) stopped(ctx context.Context, b *block, d *guardbook.Decision) *guardbook.Decision {
@@ -80,7 +57,7 @@ func (s *stream) Abandon(ctx context.Context) {
 			_, _ = s.decideBlock(ctx, b) // the stream is over either way
 		}
 	}
-	_, _ = s.decideExtra(ctx) // the stream is over either way
+	_, _ = s.extra.Decide(ctx, s.call) // the stream is over either way
 }
 
 // Stop ends the stream in the protocol with a text: the open blocks are stopped, the

@@ -29,8 +29,7 @@ type stream struct {
 	next           int // the index after the highest that was sent
 	calls, taken   int
 	output         string // usage.output_tokens as last told
-	extra          *gateway.Item
-	seen           map[string]bool
+	extra          gateway.Extra
 	held           int
 }
 
@@ -49,7 +48,7 @@ type event struct{ kind, data string }
 
 // Stream begins to translate a streamed answer.
 func (messages) Stream(call *gateway.Call, out *gateway.Out) gateway.Stream {
-	return &stream{call: call, out: out, extra: gateway.NewItem(guardbook.KindOutput, ""), output: "0"}
+	return &stream{call: call, out: out, output: "0"}
 }
 
 // Event takes one event.
@@ -75,7 +74,7 @@ func (s *stream) Event(ctx context.Context, eventType string, data []byte) (done
 		}
 		s.started = true
 		s.usage(root.Get("message").Get("usage"))
-		s.note(root.Get("message"))
+		s.extra.Note(root.Get("message"))
 		s.send(ev)
 	case "content_block_start":
 		blocked, err = s.start(ctx, root, ev, doc)
@@ -94,11 +93,11 @@ func (s *stream) Event(ctx context.Context, eventType string, data []byte) (done
 	case "ping":
 		s.out.Send(kind, `{"type": "ping"}`)
 	case "error":
-		s.note(root)
+		s.extra.Note(root)
 		s.send(ev)
 		return false, nil, gateway.ErrReported
 	default:
-		s.note(root)
+		s.extra.Note(root)
 		s.send(ev)
 	}
 	return false, blocked, err
@@ -136,7 +135,7 @@ func (s *stream) start(ctx context.Context, root document.Value, ev event, doc *
 			text.SetText(release)
 			ev.data = doc.String()
 		}
-		s.note(v.Get("citations"))
+		s.extra.Note(v.Get("citations"))
 	case "thinking", "redacted_thinking":
 		b.buf.WriteString(v.Get("thinking").Text())
 	default:
@@ -158,7 +157,7 @@ func (s *stream) delta(ctx context.Context, root document.Value, ev event, doc *
 		if kind == "input_json_delta" {
 			b.buf.WriteString(d.Get("partial_json").Text())
 		} else {
-			s.note(d)
+			s.extra.Note(d)
 		}
 		return nil, s.hold(b, ev)
 	case kind == "text_delta" && b.text != nil:
@@ -185,7 +184,7 @@ func (s *stream) delta(ctx context.Context, root document.Value, ev event, doc *
 	case kind == "input_json_delta":
 		b.buf.WriteString(d.Get("partial_json").Text())
 	default:
-		s.note(d)
+		s.extra.Note(d)
 	}
 	s.send(ev)
 	return nil, nil
@@ -276,8 +275,8 @@ func (s *stream) messageDelta(ctx context.Context, root document.Value, ev event
 		return nil, &gateway.IncompleteError{Reason: "it ended within a block"}
 	}
 	s.usage(root.Get("usage"))
-	s.note(root.Get("delta"))
-	if blocked, err := s.decideExtra(ctx); blocked != nil || err != nil {
+	s.extra.Note(root.Get("delta"))
+	if blocked, err := s.extra.Decide(ctx, s.call); blocked != nil || err != nil {
 		return s.stopped(ctx, nil, blocked), err
 	}
 	if stop := root.Get("delta").Get("stop_reason"); s.taken > 0 && s.taken == s.calls && stop.Text() == stopTool {

@@ -27,8 +27,7 @@ type stream struct {
 	choices []*choice
 	shape   shape
 	usage   string // as the upstream told it
-	extra   *gateway.Item
-	seen    map[string]bool
+	extra   gateway.Extra
 	held    int
 }
 
@@ -74,7 +73,7 @@ type fragment struct {
 // Stream begins to translate a streamed answer.
 func (chat) Stream(call *gateway.Call, out *gateway.Out) gateway.Stream {
 	a := call.Request.Protocol.(*asked)
-	return &stream{call: call, out: out, asked: a, shape: newShape(a.model), extra: gateway.NewItem(guardbook.KindOutput, "")}
+	return &stream{call: call, out: out, asked: a, shape: newShape(a.model)}
 }
 
 // Event takes one event.
@@ -94,7 +93,7 @@ func (s *stream) Event(ctx context.Context, eventType string, data []byte) (done
 	s.shape.note(doc.Root())
 	for v := doc.Root().First(); v.Exists(); v = v.Next() {
 		if v.Name() != "choices" {
-			s.note(v)
+			s.extra.Note(v)
 		}
 	}
 	if u := doc.Root().Get("usage"); u.Kind() == '{' {
@@ -139,7 +138,7 @@ func (s *stream) choice(ctx context.Context, doc *document.Document, v document.
 		switch m.Name() {
 		case "delta", "logprobs", "finish_reason":
 		default:
-			s.note(m)
+			s.extra.Note(m)
 		}
 	}
 	carries := false // something beyond held text: the event must go out
@@ -150,7 +149,7 @@ func (s *stream) choice(ctx context.Context, doc *document.Document, v document.
 		switch {
 		case m.Name() == "role":
 			c.begun, carries = true, true
-			s.note(m)
+			s.extra.Note(m)
 		case m.Name() == "tool_calls" && m.Kind() == '[':
 			for t := m.First(); t.Exists(); t = t.Next() {
 				ev.fragments = append(ev.fragments, c.piece(t))
@@ -181,7 +180,7 @@ func (s *stream) choice(ctx context.Context, doc *document.Document, v document.
 		case m.IsNull():
 		default:
 			carries = true
-			s.note(m)
+			s.extra.Note(m)
 		}
 	}
 	if changed && !ev.logprobs.IsNull() {
@@ -379,28 +378,8 @@ func (s *stream) delta(c *choice, member, text string) string {
 	return "{" + role + document.Quote(member) + ":" + document.Quote(text) + "}"
 }
 
-// note keeps strings of an event that belong to no text, to be decided on at the
-// end: each once.
-func (s *stream) note(v document.Value) {
-	v.Strings(func(_ document.Place, text string) {
-		if document.Plain(text) || s.seen[text] || len(s.seen) > 10000 {
-			return
-		}
-		if s.seen == nil {
-			s.seen = map[string]bool{}
-		}
-		s.seen[text] = true
-		s.extra.Add(document.Place{}, text)
-	})
-}
-
 func (s *stream) decideExtra(ctx context.Context) (*guardbook.Decision, error) {
-	if s.extra.Empty() {
-		return nil, nil
-	}
-	it := s.extra
-	s.extra = gateway.NewItem(guardbook.KindOutput, "")
-	blocked, err := s.call.Decide(ctx, it)
+	blocked, err := s.extra.Decide(ctx, s.call)
 	if blocked != nil {
 		s.Stop(gateway.BlockText(*blocked))
 	}
@@ -449,10 +428,7 @@ func (s *stream) Abandon(ctx context.Context) {
 		c.begun = c.begun && (c.said || len(c.events) == 0)
 		c.texts, c.events = nil, nil
 	}
-	if !s.extra.Empty() {
-		_, _ = s.call.Decide(ctx, s.extra) // the stream is over either way
-		s.extra = gateway.NewItem(guardbook.KindOutput, "")
-	}
+	_, _ = s.extra.Decide(ctx, s.call) // the stream is over either way
 }
 
 // Stop ends the stream in the protocol with a text.
