@@ -32,6 +32,7 @@ const (
 	TypeAgent        EntryType = "agent"        // an agent was created, rotated or removed
 	TypeOperator     EntryType = "operator"     // an operator logged in, read evidence, changed access
 	TypeDegraded     EntryType = "degraded"     // an interval in which the book could not be written
+	TypeClient       EntryType = "client"       // what an SDK could not ask or tell in time, and gaps in its numbers
 )
 
 // Header is what every entry has.
@@ -139,6 +140,7 @@ type DecisionEntry struct {
 	Bytes      int64      `json:"bytes"`              // size of what was read
 	Micros     int64      `json:"us"`                 // from arrival at the guard to decision
 	Commitment string     `json:"commitment"`         // "sha256:" + hex(SHA-256(salt || content)); see guard.Commitment
+	Client     string     `json:"client,omitzero"`
 	ClientSeq  int64      `json:"client_seq,omitzero"`
 	Alert      string     `json:"alert,omitzero"` // receiver named by policy, when the severity reaches alerts.from
 	// Containment is the id of the containment that decided, if one did.
@@ -295,4 +297,31 @@ type DegradedEntry struct {
 	Error   string           `json:"error"`
 	Refused map[string]int64 `json:"refused"` // by kind
 	Allowed map[string]int64 `json:"allowed"` // by kind: fail-open, no entry of their own
+}
+
+// ClientEntry is what an SDK tells afterwards of what it did without a decision, or
+// what the server finds missing in its numbers.
+type ClientEntry struct {
+	Agent  string `json:"agent"`
+	Client string `json:"client"` // id of the SDK's process
+	// Event is one of
+	//
+	//	unguarded   passed without a decision, because policy of the SDK fails open
+	//	refused     refused without a decision, because it fails closed
+	//	unanswered  asked, and no answer came in time
+	//	degraded    an interval (from, to) in which count interactions had no decision
+	//	dropped     count events did not fit into the SDK's spool
+	//	gap         count numbers, from first to last, never reached the server
+	Event     string   `json:"event"`
+	ClientSeq int64    `json:"client_seq,omitzero"`
+	Session   string   `json:"session,omitzero"`
+	Path      string   `json:"path,omitzero"` // entry path, as of a decision
+	Kind      Kind     `json:"kind,omitzero"`
+	Tool      *ToolRef `json:"tool,omitzero"`
+	Reason    string   `json:"reason,omitzero"`
+	From      string   `json:"from,omitzero"` // TimeLayout
+	To        string   `json:"to,omitzero"`   // TimeLayout
+	Count     int64    `json:"count,omitzero"`
+	First     int64    `json:"first,omitzero"` // gap: the first number that is missing
+	Last      int64    `json:"last,omitzero"`  // gap: the last one
 }

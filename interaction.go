@@ -25,8 +25,10 @@ type Interaction struct {
 	Tool    *Tool  // set for tool_call, tool_result (when known) and tool_definition
 	Content []Part // the texts; empty for a tool_call, whose texts are its arguments
 	Context string // the system prompt and the request that the agent works on, if known
-	// ClientSeq is the caller's own sequence number, so that a gap between caller
-	// and book is visible; 0 means none was given.
+	// Client is the id of the caller's process, made at its start, and ClientSeq its
+	// own sequence number (1, 2, 3...), so that a gap between caller and book is
+	// visible; "" and 0 mean that none was given.
+	Client    string
 	ClientSeq int64
 	Path      string // the entry path: "inspect", "openai/chat", "anthropic/messages"
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,6 +16,16 @@ const (
 	HeaderSession = "X-Guardbook-Session"
 	HeaderUser    = "X-Guardbook-User"
 	HeaderParent  = "X-Guardbook-Parent"
+	// HeaderClient and HeaderClientSeq are the SDK process's id and its own number of
+	// this request.
+	HeaderClient    = "X-Guardbook-Client"
+	HeaderClientSeq = "X-Guardbook-Client-Seq"
+	// HeaderUpstream is the provider's base URL, without /v1, that the request would
+	// have gone to.
+	HeaderUpstream = "X-Guardbook-Upstream"
+	// HeaderBlock says how a block is answered: "respond", or "raise" for a client
+	// that makes an error of it.
+	HeaderBlock = "X-Guardbook-Block"
 )
 
 // The response headers of every guarded answer.
@@ -32,6 +43,10 @@ const (
 type Caller struct {
 	Agent, Tenant         string
 	Session, User, Parent string // as told by headers; each may be empty
+	Client                string // id of the SDK's process; may be empty
+	ClientSeq             int64  // its number of this request; 0: none
+	Upstream              string // base URL that the request is for; empty: the configured one
+	Block                 string // "", "respond" or "raise"
 }
 
 // Identify finds out who sends a request. pathKey is the key from the path, or "".
@@ -41,7 +56,11 @@ func Identify(r *http.Request, pathKey string, keys Keys) (Caller, *Refusal) {
 	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	apiKey := r.Header.Get("X-Api-Key")
 	candidates := []string{r.Header.Get(HeaderKey), pathKey, strings.TrimSpace(bearer), apiKey}
-	c := Caller{Session: r.Header.Get(HeaderSession), User: r.Header.Get(HeaderUser), Parent: r.Header.Get(HeaderParent)}
+	c := Caller{
+		Session: r.Header.Get(HeaderSession), User: r.Header.Get(HeaderUser), Parent: r.Header.Get(HeaderParent),
+		Client: r.Header.Get(HeaderClient), Upstream: r.Header.Get(HeaderUpstream), Block: r.Header.Get(HeaderBlock),
+	}
+	seq := r.Header.Get(HeaderClientSeq)
 	for name := range r.Header {
 		if strings.HasPrefix(name, headerPrefix) {
 			r.Header.Del(name)
@@ -78,11 +97,23 @@ func Identify(r *http.Request, pathKey string, keys Keys) (Caller, *Refusal) {
 			Message: "The agent's key is not known here, or was rotated or removed. `guardbook agents list` shows the agents."}
 	}
 	c.Agent, c.Tenant = agent, tenant
-	for name, v := range map[string]string{HeaderSession: c.Session, HeaderUser: c.User, HeaderParent: c.Parent} {
+	for name, v := range map[string]string{HeaderSession: c.Session, HeaderUser: c.User, HeaderParent: c.Parent, HeaderClient: c.Client} {
 		if !nameable(v) {
 			return c, &Refusal{Agent: agent, Status: http.StatusBadRequest, Code: "bad_header",
 				Message: name + " must be printable UTF-8 of at most 256 bytes."}
 		}
+	}
+	if seq != "" {
+		n, err := strconv.ParseInt(seq, 10, 64)
+		if err != nil || n < 1 || c.Client == "" {
+			return c, &Refusal{Agent: agent, Status: http.StatusBadRequest, Code: "bad_header",
+				Message: HeaderClientSeq + " must be a whole number of at least 1, and goes with " + HeaderClient + "."}
+		}
+		c.ClientSeq = n
+	}
+	if c.Block != "" && c.Block != "respond" && c.Block != "raise" {
+		return c, &Refusal{Agent: agent, Status: http.StatusBadRequest, Code: "bad_header",
+			Message: HeaderBlock + " must be respond or raise."}
 	}
 	return c, nil
 }

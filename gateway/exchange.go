@@ -85,7 +85,7 @@ func (x *exchange) begin(req *Request) {
 	}
 	x.call = &Call{Request: req, guard: x.o.Guard, record: x.record, base: guardbook.Interaction{
 		Tenant: x.who.Tenant, Agent: x.who.Agent, Session: session, User: x.who.User, Parent: x.who.Parent,
-		Path: x.e.Path(), Context: contextOf(req),
+		Path: x.e.Path(), Context: contextOf(req), Client: x.who.Client, ClientSeq: x.who.ClientSeq,
 	}}
 }
 

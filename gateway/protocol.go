@@ -128,6 +128,7 @@ func (c *Call) decide(ctx context.Context, items []*Item) ([]guardbook.Decision,
 		in := &it.In
 		in.Tenant, in.Agent, in.Session = c.base.Tenant, c.base.Agent, c.base.Session
 		in.User, in.Parent, in.Path, in.Context = c.base.User, c.base.Parent, c.base.Path, c.base.Context
+		in.Client, in.ClientSeq = c.base.Client, c.base.ClientSeq
 		ins[i] = in
 	}
 	ds, err := c.guard.Decide(ctx, ins...)

@@ -222,7 +222,7 @@ func (j *judgement) draft(commitmentKey []byte) guardbook.Draft {
 		Layers: d.Layers, Findings: d.Findings,
 		Decision: d.Action, Would: d.Would, Rule: d.Rule, Severity: d.Severity, Message: d.Message,
 		Policy: d.Policy, Bundle: d.Bundle, Mode: d.Mode, Cached: d.Cached, FailOpen: j.failOpen,
-		Bytes: j.bytes, Micros: j.micros, ClientSeq: j.in.ClientSeq, Alert: j.alert, Containment: j.containment,
+		Bytes: j.bytes, Micros: j.micros, Client: j.in.Client, ClientSeq: j.in.ClientSeq, Alert: j.alert, Containment: j.containment,
 		Commitment: Commitment(Salt(commitmentKey, d.Entry), j.in),
 	}
 	if e.Layers == nil {

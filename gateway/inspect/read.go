@@ -18,7 +18,7 @@ type request struct {
 }
 
 var (
-	members     = []string{"kind", "session", "user", "parent", "role", "tool", "content", "context", "client_seq"}
+	members     = []string{"kind", "session", "user", "parent", "role", "tool", "content", "context", "client", "client_seq", "via"}
 	toolMembers = []string{"server", "name", "call_id", "arguments"}
 	partMembers = []string{"type", "text"}
 	roles       = []string{"system", "user", "assistant"}
@@ -55,7 +55,8 @@ func read(root document.Value, batch bool, c gateway.Caller) ([]request, error) 
 }
 
 func one(v document.Value, prefix string, c gateway.Caller) (request, error) {
-	r := request{in: guardbook.Interaction{Tenant: c.Tenant, Agent: c.Agent, Session: c.Session, User: c.User, Parent: c.Parent, Path: entryPath}}
+	r := request{in: guardbook.Interaction{Tenant: c.Tenant, Agent: c.Agent, Session: c.Session, User: c.User, Parent: c.Parent,
+		Client: c.Client, ClientSeq: c.ClientSeq, Path: entryPath}}
 	in := &r.in
 	if v.Kind() != '{' {
 		return r, fmt.Errorf("%s must be an object", prefix)
@@ -67,7 +68,7 @@ func one(v document.Value, prefix string, c gateway.Caller) (request, error) {
 	if !slices.Contains(guardbook.Kinds, in.Kind) {
 		return r, fmt.Errorf("%s must be one of %s", at(prefix, "kind"), joinKinds())
 	}
-	for member, field := range map[string]*string{"session": &in.Session, "user": &in.User, "parent": &in.Parent, "role": &in.Role} {
+	for member, field := range map[string]*string{"session": &in.Session, "user": &in.User, "parent": &in.Parent, "role": &in.Role, "client": &in.Client} {
 		if err := text(v, prefix, member, field, 256); err != nil {
 			return r, err
 		}
@@ -85,10 +86,27 @@ func one(v document.Value, prefix string, c gateway.Caller) (request, error) {
 		}
 		in.ClientSeq = int64(n)
 	}
+	var via string
+	if err := text(v, prefix, "via", &via, 40); err != nil {
+		return r, err
+	}
+	if via != "" {
+		if !Via(via) {
+			return r, fmt.Errorf("%s must be of a-z, 0-9, '.', '_', '/' and '-'", at(prefix, "via"))
+		}
+		in.Path = entryPath + "/" + via
+	}
 	if err := tool(v.Get("tool"), at(prefix, "tool"), in); err != nil {
 		return r, err
 	}
 	return r, content(v.Get("content"), at(prefix, "content"), &r)
+}
+
+// Via reports whether s can name the way by which an SDK came to ask: "python/langchain".
+func Via(s string) bool {
+	return len(s) > 0 && len(s) <= 40 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("._/-", r)
+	})
 }
 
 // known refuses members that the API does not have: a misspelled one must not
