@@ -32,6 +32,7 @@ const (
 	TypeAgent        EntryType = "agent"        // an agent was created, rotated or removed
 	TypeOperator     EntryType = "operator"     // an operator logged in, read evidence, changed access
 	TypeDegraded     EntryType = "degraded"     // an interval in which the book could not be written
+	TypeCanary       EntryType = "canary"       // a marked test interaction was played through an entry path
 	TypeClient       EntryType = "client"       // what an SDK could not ask or tell in time, and gaps in its numbers
 )
 
@@ -97,6 +98,9 @@ type StartEntry struct {
 	Detectors string `json:"detectors"`       // layers and versions
 	Key       string `json:"key"`             // verifier key of the checkpoints, C2SP note format
 	Config    string `json:"config,omitzero"` // SHA-256 of the configuration, secrets left out
+	// Canaries is how often test interactions are played, "5m0s" or "off"; empty in
+	// the entries of programs that knew none.
+	Canaries string `json:"canaries,omitzero"`
 }
 
 // StopEntry closes an instance's run.
@@ -113,6 +117,17 @@ type HeartbeatEntry struct {
 	Interval int64            `json:"interval_ms"`
 	Bundle   string           `json:"bundle"`
 	Counters map[string]int64 `json:"counters"` // see guard.Counters
+	// Calls counts the model calls that a provider answered, since the start.
+	Calls []ModelCalls `json:"calls,omitempty"`
+}
+
+// ModelCalls is how many calls of one model an upstream answered with success
+// through one entry path, since an instance's start. Calls that were stopped before
+// they were sent are not among them, and neither are canaries.
+type ModelCalls struct {
+	Path  string `json:"path"`
+	Model string `json:"model"` // as the answer names it, else the request; at most 100 bytes; "(other)" beyond 500 pairs
+	Calls int64  `json:"calls"`
 }
 
 // DecisionEntry is a decision as the book keeps it.
@@ -324,4 +339,24 @@ type ClientEntry struct {
 	Count     int64    `json:"count,omitzero"`
 	First     int64    `json:"first,omitzero"` // gap: the first number that is missing
 	Last      int64    `json:"last,omitzero"`  // gap: the last one
+}
+
+// CanaryAgent is the name that an instance's own test interactions go by. Nobody
+// can register an agent of this name, and nothing that it sends leaves the instance.
+const CanaryAgent = "guardbook-canary"
+
+// CanaryEntry records one test interaction that the instance played through one of
+// its own entry paths, and what came of it.
+type CanaryEntry struct {
+	Path     string `json:"path"`     // the entry path: "openai/chat"
+	Cell     string `json:"cell"`     // what was played: "streamed, text in the answer"
+	Expected string `json:"expected"` // what a guarded path leaves in the book
+	Got      string `json:"got"`      // what was there
+	OK       bool   `json:"ok"`       // false: a miss
+	// Decisions are the ids of the entries that the test left.
+	Decisions []string `json:"decisions"`
+	Micros    int64    `json:"us"`
+	// Containment is the id of the kill that stopped the test. Then nothing is known
+	// about the detectors, and OK is true: it is no miss.
+	Containment string `json:"containment,omitzero"`
 }
