@@ -58,6 +58,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 		openAIError(w, err)
 		return
 	}
+	req.Model = deployed(r, req.Model)
 	script, err := s.script(req.Model)
 	if err != nil {
 		openAIError(w, err)

@@ -1,6 +1,6 @@
 // Package standin is a stand-in for a model provider: a real HTTP server that
-// speaks OpenAI Chat Completions and Anthropic Messages, streamed and not, and
-// plays turns from a script instead of asking a model. It is for the demo, tests
+// speaks OpenAI Chat Completions, Responses, Completions and Embeddings (Azure's paths
+// too) and Anthropic Messages, streamed and not, and plays turns from a script instead of asking a model. It is for the demo, tests
 // and benchmarks; it is no model and says so in every answer's "model".
 package standin
 
@@ -44,12 +44,20 @@ type Server struct {
 }
 
 // New returns a server of the scripts. Mount it, or use it as an upstream under
-// /openai and /anthropic.
+// /openai, /anthropic and /azure.
 func New(scripts map[string]Script) *Server {
 	s := &Server{scripts: scripts, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET /openai/v1/models", s.models)
 	s.mux.HandleFunc("GET /anthropic/v1/models", s.models)
-	s.mux.HandleFunc("POST /openai/v1/chat/completions", s.chat)
+	for _, base := range []string{"/openai/v1/", "/azure/openai/v1/", "/azure/openai/deployments/{deployment}/"} {
+		s.mux.HandleFunc("POST "+base+"chat/completions", s.chat)
+		s.mux.HandleFunc("POST "+base+"completions", s.completions)
+		s.mux.HandleFunc("POST "+base+"embeddings", s.embeddings)
+	}
+	for _, base := range []string{"/openai/v1/", "/azure/openai/v1/", "/azure/openai/"} {
+		s.mux.HandleFunc("POST "+base+"responses", s.responses)
+	}
+	s.mux.HandleFunc("POST /openai/v1/moderations", s.moderations)
 	s.mux.HandleFunc("POST /anthropic/v1/messages", s.messages)
 	return s
 }
