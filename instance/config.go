@@ -4,10 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -26,10 +28,13 @@ type Config struct {
 	OpenAIKey         string // provider key for clients that bring none; secret
 	AnthropicKey      string // likewise; secret
 	BlockMode         string // respond | error: how a block is answered
+	ClientUpstreams   string // configured | any: where a client's request may ask to go
 	Webhook           string // address of the receiver "default"
 	WebhookSecret     string // its signing secret (whsec_...); secret
 	// Receivers are further receivers of alerts, by name; only from the file.
 	Receivers map[string]Receiver
+	// Upstreams are further providers by name, each at /up/NAME; only from the file.
+	Upstreams map[string]Upstream
 	// Origins says where each setting came from, by the setting's name.
 	Origins map[string]string
 }
@@ -39,6 +44,16 @@ type Receiver struct {
 	Webhook string `yaml:"webhook"`
 	Secret  string `yaml:"secret"`
 }
+
+// Upstream is a provider's API beside the two that have settings of their own.
+type Upstream struct {
+	Protocol string `yaml:"protocol"` // openai | anthropic | azure
+	URL      string `yaml:"url"`
+	Key      string `yaml:"key"` // for clients that bring none; secret
+}
+
+// protocols lists what an Upstream can speak.
+var protocols = []string{"openai", "anthropic", "azure"}
 
 // setting is one value that flag, environment and file can give.
 type setting struct {
@@ -68,6 +83,8 @@ var settings = []setting{
 		field: func(c *Config) *string { return &c.AnthropicKey }},
 	{Name: "block-mode", Usage: "respond: a block is an answer that the agent can read; error: HTTP 403", Default: "respond",
 		field: func(c *Config) *string { return &c.BlockMode }, allowed: []string{"respond", "error"}},
+	{Name: "client-upstreams", Usage: "configured: a client may only name an upstream that is configured here; any: SDKs' clients go where they would have gone", Default: "configured",
+		field: func(c *Config) *string { return &c.ClientUpstreams }, allowed: []string{"configured", "any"}},
 	{Name: "webhook", Usage: "address that alerts are sent to (receiver \"default\")", field: func(c *Config) *string { return &c.Webhook }},
 	{Name: "webhook-secret", Usage: "signing secret of the webhook (whsec_...)", Secret: true,
 		field: func(c *Config) *string { return &c.WebhookSecret }},
@@ -96,11 +113,11 @@ func (s setting) key() string { return strings.ReplaceAll(s.Name, "-", "_") }
 // Load settles the configuration. flags holds the flags that were given; file is
 // the path of the config file, or "".
 func Load(flags map[string]string, getenv func(string) string, file string) (*Config, error) {
-	fromFile, receivers, err := readFile(file)
+	fromFile, more, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Receivers: receivers, Origins: map[string]string{}}
+	c := &Config{Receivers: more.receivers, Upstreams: more.upstreams, Origins: map[string]string{}}
 	for _, s := range settings {
 		value, origin := s.Default, "default"
 		switch {
@@ -135,6 +152,9 @@ func (c *Config) check() error {
 	for name, r := range c.Receivers {
 		urls["receivers."+name+".webhook"] = r.Webhook
 	}
+	for name, u := range c.Upstreams {
+		urls["upstreams."+name+".url"] = u.URL
+	}
 	for name, v := range urls {
 		u, err := url.Parse(v)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -149,14 +169,20 @@ func (c *Config) check() error {
 	return nil
 }
 
+// further is what only the config file can say.
+type further struct {
+	receivers map[string]Receiver
+	upstreams map[string]Upstream
+}
+
 // readFile reads the config file strictly: unknown keys are errors with their place.
-func readFile(path string) (map[string]string, map[string]Receiver, error) {
+func readFile(path string) (map[string]string, further, error) {
 	if path == "" {
-		return nil, nil, nil
+		return nil, further{}, nil
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read config: %w", err)
+		return nil, further{}, fmt.Errorf("read config: %w", err)
 	}
 	var doc struct {
 		Data              string              `yaml:"data"`
@@ -168,29 +194,41 @@ func readFile(path string) (map[string]string, map[string]Receiver, error) {
 		OpenAIKey         string              `yaml:"openai_key"`
 		AnthropicKey      string              `yaml:"anthropic_key"`
 		BlockMode         string              `yaml:"block_mode"`
+		ClientUpstreams   string              `yaml:"client_upstreams"`
 		Webhook           string              `yaml:"webhook"`
 		WebhookSecret     string              `yaml:"webhook_secret"`
 		Receivers         map[string]Receiver `yaml:"receivers"`
+		Upstreams         map[string]Upstream `yaml:"upstreams"`
 	}
 	if err := yaml.UnmarshalWithOptions(b, &doc, yaml.Strict()); err != nil {
 		var known []string
 		for _, s := range settings {
 			known = append(known, s.key())
 		}
-		return nil, nil, fmt.Errorf("read config %s: %w\nknown keys: %s, receivers", path, err, strings.Join(known, ", "))
+		return nil, further{}, fmt.Errorf("read config %s: %w\nknown keys: %s, receivers, upstreams", path, err, strings.Join(known, ", "))
 	}
 	for name, r := range doc.Receivers {
 		if r.Webhook == "" {
-			return nil, nil, fmt.Errorf("read config %s: receiver %q has no webhook", path, name)
+			return nil, further{}, fmt.Errorf("read config %s: receiver %q has no webhook", path, name)
+		}
+	}
+	for name, u := range doc.Upstreams {
+		if !upstreamName.MatchString(name) {
+			return nil, further{}, fmt.Errorf("read config %s: upstream %q: a name is 1 to 40 of a-z, 0-9 and '-'", path, name)
+		}
+		if !slices.Contains(protocols, u.Protocol) {
+			return nil, further{}, fmt.Errorf("read config %s: upstream %q: protocol is %q: allowed are %s", path, name, u.Protocol, strings.Join(protocols, ", "))
 		}
 	}
 	return map[string]string{
 		"data": doc.Data, "listen": doc.Listen, "policies": doc.Policies, "durability": doc.Durability,
 		"openai_upstream": doc.OpenAIUpstream, "anthropic_upstream": doc.AnthropicUpstream,
 		"openai_key": doc.OpenAIKey, "anthropic_key": doc.AnthropicKey, "block_mode": doc.BlockMode,
-		"webhook": doc.Webhook, "webhook_secret": doc.WebhookSecret,
-	}, doc.Receivers, nil
+		"client_upstreams": doc.ClientUpstreams, "webhook": doc.Webhook, "webhook_secret": doc.WebhookSecret,
+	}, further{doc.Receivers, doc.Upstreams}, nil
 }
+
+var upstreamName = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
 
 // Shown is one line of --print-config.
 type Shown struct {
@@ -218,12 +256,14 @@ func (c *Config) Show() []Shown {
 		}
 		out = append(out, Shown{s.Name, v, c.Origins[s.Name]})
 	}
-	names := make([]string, 0, len(c.Receivers))
-	for name := range c.Receivers {
-		names = append(names, name)
+	for _, name := range slices.Sorted(maps.Keys(c.Upstreams)) {
+		u := c.Upstreams[name]
+		out = append(out, Shown{"upstreams." + name, u.Protocol + " " + u.URL, "file"})
+		if u.Key != "" {
+			out = append(out, Shown{"upstreams." + name + ".key", hide(u.Key), "file"})
+		}
 	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(c.Receivers)) {
 		out = append(out, Shown{"receivers." + name, withoutPath(c.Receivers[name].Webhook), "file"})
 	}
 	return out

@@ -29,6 +29,7 @@ import (
 	"github.com/guardbook/guardbook/evidence/derive"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/guard"
+	"github.com/guardbook/guardbook/local"
 	"github.com/guardbook/guardbook/policy"
 	"github.com/guardbook/guardbook/respond"
 	"github.com/guardbook/guardbook/respond/webhook"
@@ -114,6 +115,9 @@ func (i *Instance) openBook(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	if err := local.Withdraw(i.cfg.Data); err != nil { // of a run that was killed
+		return fmt.Errorf("take back the address of the run before: %w", err)
 	}
 	if i.engine, err = loadRules(); err != nil {
 		return err
@@ -298,12 +302,18 @@ func (i *Instance) Run(ctx context.Context) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve(i.listener) }()
+	if err := local.Announce(i.cfg.Data, local.Server{URL: i.URL(), PID: os.Getpid(), Version: i.build.Version}); err != nil {
+		i.log.Warn("SDKs on this machine will not find the server by themselves", "error", err)
+	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 	}
 	close(i.stopping)
+	if withdrawErr := local.Withdraw(i.cfg.Data); withdrawErr != nil {
+		i.log.Warn("the server's address was not taken back", "error", withdrawErr)
+	}
 	grace, done := context.WithTimeout(context.Background(), shutdownGrace)
 	defer done()
 	if i.server.Shutdown(grace) != nil {

@@ -86,6 +86,7 @@ func newRoot(c *cli) *cobra.Command {
 // commands lists the constructors of the top-level commands, in the order of the help.
 var commands = []func(*cli) *cobra.Command{
 	newServe,
+	newLocal,
 	newDemo,
 	newAgents,
 	newKill,
