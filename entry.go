@@ -34,6 +34,7 @@ const (
 	TypeDegraded     EntryType = "degraded"     // an interval in which the book could not be written
 	TypeCanary       EntryType = "canary"       // a marked test interaction was played through an entry path
 	TypeClient       EntryType = "client"       // what an SDK could not ask or tell in time, and gaps in its numbers
+	TypeTool         EntryType = "tool"         // a tool of an MCP server was pinned, quarantined, approved, rejected
 )
 
 // Header is what every entry has.
@@ -359,4 +360,20 @@ type CanaryEntry struct {
 	// Containment is the id of the kill that stopped the test. Then nothing is known
 	// about the detectors, and OK is true: it is no miss.
 	Containment string `json:"containment,omitzero"`
+}
+
+// ToolEntry is one step in the life of a tool of an MCP server, whose definition is
+// pinned: the fold of these entries says which tools may be offered and called. The
+// definition itself is not in it.
+type ToolEntry struct {
+	Op       string `json:"op"`                // pinned | listed | quarantined | approved | rejected | removed | restored
+	Server   string `json:"server"`            // the server's name in the configuration
+	Identity string `json:"identity"`          // hash of the server's URL, or of its command and arguments
+	Tool     string `json:"tool,omitzero"`     // empty for listed: a complete list was seen, from now on a new tool is quarantined
+	Hash     string `json:"hash,omitzero"`     // "sha256:" + hex, of the canonical definition
+	Previous string `json:"previous,omitzero"` // the hash that was pinned before, if one was
+	By       string `json:"by"`                // "guardbook", or the operator
+	Reason   string `json:"reason,omitzero"`
+	Agent    string `json:"agent,omitzero"` // whose list showed it
+	Alert    string `json:"alert,omitzero"` // quarantined: the receiver named by the agent's policy
 }
