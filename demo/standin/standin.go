@@ -82,6 +82,9 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 // script finds the turn to play for a model's name.
 func (s *Server) script(model string) (Script, error) {
 	name, ok := strings.CutPrefix(model, Model+"/")
+	if sc, isPlan, err := plan(name); ok && isPlan {
+		return sc, err
+	}
 	if !ok || s.scripts[name] == nil {
 		return nil, fmt.Errorf("this is a stand-in, not a model provider: it knows no model %q, only %s/<script>", model, Model)
 	}
