@@ -92,7 +92,7 @@ func New(o Options) *Guard {
 
 // Policy returns the policy in force for an agent; nil if there is none, in which
 // case every decision on that agent blocks.
-func (g *Guard) Policy(agent string) *policy.Policy { return g.o.Bundle().For(agent) }
+func (g *Guard) Policy(agent string) *policy.Policy { return policyOf(g.o.Bundle(), agent) }
 
 // Bundle returns the hash of the bundle in force.
 func (g *Guard) Bundle() string { return g.o.Bundle().Hash }
@@ -107,6 +107,8 @@ func (g *Guard) Decide(ctx context.Context, ins ...*guardbook.Interaction) ([]gu
 	judged := make([]judgement, len(ins))
 	decisions := make([]guardbook.Decision, len(ins))
 	drafts := make([]guardbook.Draft, len(ins))
+	passage := g.counters.paths.arrive(ins)
+	defer passage.end()
 	var counted requestCount
 	for i, in := range ins {
 		judged[i] = g.judge(ctx, bundle, in, &counted)
@@ -116,6 +118,7 @@ func (g *Guard) Decide(ctx context.Context, ins ...*guardbook.Interaction) ([]gu
 	if err := g.Record(ctx, drafts...); err != nil {
 		return g.unrecorded(judged, err)
 	}
+	passage.leave(decisions)
 	for i := range judged {
 		g.count(&judged[i])
 	}

@@ -44,7 +44,7 @@ func (g *Guard) judge(ctx context.Context, bundle *policy.Bundle, in *guardbook.
 	if in.Tenant == "" {
 		in.Tenant = guardbook.DefaultTenant
 	}
-	j := judgement{in: in, policy: bundle.For(in.Agent), at: g.o.Now(), bytes: contentBytes(in)}
+	j := judgement{in: in, policy: policyOf(bundle, in.Agent), at: g.o.Now(), bytes: contentBytes(in)}
 	d := &j.decision
 	d.Entry, d.Bundle, d.Findings = newEntryID(), bundle.Hash, []guardbook.Finding{}
 	if j.policy != nil {

@@ -31,6 +31,6 @@ func (i *Instance) beat(ctx context.Context) {
 func (i *Instance) heartbeat() guardbook.Draft {
 	return guardbook.Draft{Type: guardbook.TypeHeartbeat, Body: guardbook.HeartbeatEntry{
 		Boot: i.boot, Uptime: time.Since(i.started).Milliseconds(), Interval: heartbeatEvery.Milliseconds(),
-		Bundle: i.guard.Bundle(), Counters: i.guard.Counters(),
+		Bundle: i.guard.Bundle(), Counters: i.guard.Counters(), Calls: i.guard.Calls(),
 	}}
 }
