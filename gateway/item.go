@@ -22,6 +22,9 @@ type Item struct {
 	// Unreadable says why this can not be released whatever policy says, for
 	// example arguments that are not JSON.
 	Unreadable string
+	// Whose names the part of a request that the item belongs to, when the request
+	// holds several of their own; a block of the whole says it.
+	Whose string
 }
 
 // NewItem returns an item of a kind without content.
@@ -124,6 +127,9 @@ func apply(items []*Item, ds []guardbook.Decision) (stop *guardbook.Decision) {
 		case !d.Action.Releases() && it.Block != nil:
 			it.Block(*d)
 		case !d.Action.Releases():
+			if it.Whose != "" {
+				d.Message = it.Whose + ": " + withoutHead(*d)
+			}
 			if stop == nil || d.Severity > stop.Severity {
 				stop = d
 			}
@@ -161,8 +167,8 @@ func BlockText(d guardbook.Decision) string {
 	if d.Policy != "" {
 		head += " by policy " + d.Policy
 	}
-	for _, prefix := range []string{"Blocked by policy " + d.Policy + ": ", "Held by policy " + d.Policy + ": ", "Blocked: "} {
-		message = strings.TrimPrefix(message, prefix)
+	if m := withoutHead(d); m != "" {
+		message = m
 	}
 	if message == "" {
 		message = "policy does not allow this."
@@ -171,6 +177,15 @@ func BlockText(d guardbook.Decision) string {
 		hint = " Choose another approach; do not retry."
 	}
 	return "[" + head + " (ref " + d.Entry + "): " + message + hint + "]"
+}
+
+// withoutHead is a decision's message without the words that BlockText begins with.
+func withoutHead(d guardbook.Decision) string {
+	message := d.Message
+	for _, prefix := range []string{"Blocked by policy " + d.Policy + ": ", "Held by policy " + d.Policy + ": ", "Blocked: "} {
+		message = strings.TrimPrefix(message, prefix)
+	}
+	return message
 }
 
 // StopText is what ends the running stream of something that was killed.
