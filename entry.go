@@ -196,6 +196,9 @@ type RefusalEntry struct {
 	Code    string `json:"code"`   // malformed_json, duplicate_name, too_large, bad_encoding, unauthorized, client_gone, upstream_unreachable, upstream_status, upstream_broken, endpoint_refused, not_durable, ...
 	Message string `json:"message"`
 	Bytes   int64  `json:"bytes,omitzero"`
+	// Client and ClientSeq are the caller's process and its number of the request.
+	Client    string `json:"client,omitzero"`
+	ClientSeq int64  `json:"client_seq,omitzero"`
 }
 
 // PassthroughEntry records a request to an endpoint that policy passes unread.
@@ -208,6 +211,9 @@ type PassthroughEntry struct {
 	Rule     string `json:"rule"`
 	Policy   string `json:"policy"`
 	Bundle   string `json:"bundle"`
+	// Client and ClientSeq are the caller's process and its number of the request.
+	Client    string `json:"client,omitzero"`
+	ClientSeq int64  `json:"client_seq,omitzero"`
 }
 
 // PolicyEntry records one attempt to load policy, whatever came of it.
@@ -329,6 +335,7 @@ type ClientEntry struct {
 	//	dropped     count events did not fit into the SDK's spool
 	//	gap         count numbers, from first to last, never reached the server
 	Event     string   `json:"event"`
+	Told      string   `json:"told,omitzero"` // the client's own id of the event
 	ClientSeq int64    `json:"client_seq,omitzero"`
 	Session   string   `json:"session,omitzero"`
 	Path      string   `json:"path,omitzero"` // entry path, as of a decision

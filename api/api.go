@@ -19,6 +19,7 @@ import (
 	"github.com/guardbook/guardbook/access"
 	"github.com/guardbook/guardbook/archive"
 	"github.com/guardbook/guardbook/book"
+	"github.com/guardbook/guardbook/clients"
 	"github.com/guardbook/guardbook/policy"
 	"github.com/guardbook/guardbook/respond"
 )
@@ -65,6 +66,11 @@ type Evidence interface {
 	Build(ctx context.Context, from, to time.Time, by string, w io.Writer) error
 }
 
+// Clients is the account of the SDKs' processes; nil: none is kept.
+type Clients interface {
+	List() []clients.Client
+}
+
 // Rules explains the rules of detectors.
 type Rules interface {
 	// Meaning says in a sentence what a rule looks for; false: the rule is not known.
@@ -90,6 +96,7 @@ type Options struct {
 	Containments Containments
 	Alerts       Alerts
 	Evidence     Evidence
+	Clients      Clients
 	Rules        Rules
 	Counters     Counters
 	Version      string          // of the program
@@ -147,6 +154,7 @@ func (a *api) routes() []route {
 		{"GET", v1 + "events/stream", forOperators, a.streamEvents},
 		{"GET", v1 + "events/{id}", forOperators, a.showEvent},
 
+		{"GET", v1 + "clients", forOperators, a.listClients},
 		{"GET", v1 + "agents", forOperators, a.listAgents},
 		{"POST", v1 + "agents", forOperators, a.createAgent},
 		{"POST", v1 + "agents/{name}/rotate", forOperators, a.rotateAgent},

@@ -55,7 +55,8 @@ type Caller struct {
 func Identify(r *http.Request, pathKey string, keys Keys) (Caller, *Refusal) {
 	bearer, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	apiKey := r.Header.Get("X-Api-Key")
-	candidates := []string{r.Header.Get(HeaderKey), pathKey, strings.TrimSpace(bearer), apiKey}
+	azureKey := r.Header.Get("Api-Key")
+	candidates := []string{r.Header.Get(HeaderKey), pathKey, strings.TrimSpace(bearer), apiKey, azureKey}
 	c := Caller{
 		Session: r.Header.Get(HeaderSession), User: r.Header.Get(HeaderUser), Parent: r.Header.Get(HeaderParent),
 		Client: r.Header.Get(HeaderClient), Upstream: r.Header.Get(HeaderUpstream), Block: r.Header.Get(HeaderBlock),
@@ -75,6 +76,9 @@ func Identify(r *http.Request, pathKey string, keys Keys) (Caller, *Refusal) {
 	}
 	if ours(apiKey) {
 		r.Header.Del("X-Api-Key")
+	}
+	if ours(azureKey) {
+		r.Header.Del("Api-Key")
 	}
 	if operator {
 		return c, &Refusal{Status: http.StatusUnauthorized, Code: "unauthorized",

@@ -32,6 +32,8 @@ type exchange struct {
 	e    Endpoint
 	call *Call
 	ctx  context.Context // ends when the client goes, and when a kill covers the caller
+	// model is the answer's own name of the model, when it has told it.
+	model string
 }
 
 // guarded serves a request to an endpoint that the gateway understands.
@@ -56,6 +58,12 @@ func (h *handler) guarded(w http.ResponseWriter, r *http.Request, c Caller, e En
 		req.Items = append(req.Items, it)
 	}
 	x.begin(req)
+	for _, n := range req.Needs {
+		if refusal := x.passUnread(n); refusal != nil {
+			x.refuse(refusal)
+			return
+		}
+	}
 	ctx, cancel := h.o.Guard.Watch(r.Context(), &x.call.base)
 	defer cancel()
 	x.ctx = ctx
@@ -85,7 +93,7 @@ func (x *exchange) begin(req *Request) {
 	}
 	x.call = &Call{Request: req, guard: x.o.Guard, record: x.record, base: guardbook.Interaction{
 		Tenant: x.who.Tenant, Agent: x.who.Agent, Session: session, User: x.who.User, Parent: x.who.Parent,
-		Path: x.e.Path(), Context: contextOf(req), Client: x.who.Client, ClientSeq: x.who.ClientSeq,
+		Path: x.e.Path(), Context: ContextOf(req), Client: x.who.Client, ClientSeq: x.who.ClientSeq,
 	}}
 }
 
@@ -104,9 +112,9 @@ func fallbackSession(c Caller, req *Request) string {
 	return "auto-" + hex.EncodeToString(h.Sum(nil)[:12])
 }
 
-// contextOf is the system prompt and the last request, cut to contextLimit; each
+// ContextOf is the system prompt and the last request, cut to contextLimit; each
 // gets half when both are long.
-func contextOf(req *Request) string {
+func ContextOf(req *Request) string {
 	system, user := req.System, req.LastUser
 	if over := len(system) + 1 + len(user) - contextLimit; over > 0 {
 		keep := max(contextLimit/2, contextLimit-1-len(user))
@@ -173,10 +181,8 @@ func (x *exchange) marks() {
 func (x *exchange) blocked(text string) {
 	x.marks()
 	h := x.w.Header()
-	if x.o.BlockMode == Error || x.call.Request.Unanswerable {
-		body := x.p.ErrorBody(http.StatusForbidden, "content_filter", text)
-		(&Refusal{Status: http.StatusForbidden}).WriteHeader(x.w, len(body))
-		_, _ = x.w.Write(body) // a client that has gone is no news here
+	if x.raises() || x.o.BlockMode == Error && x.who.Block == "" || x.call.Request.Unanswerable {
+		x.errorAnswer(text)
 		return
 	}
 	if !x.call.Request.Stream {
@@ -190,6 +196,9 @@ func (x *exchange) blocked(text string) {
 	out.close()
 }
 
+// raises reports whether the client makes errors of blocks itself.
+func (x *exchange) raises() bool { return x.who.Block == raise }
+
 // forward sends the request upstream and brings the answer back.
 func (x *exchange) forward(body, api string) {
 	ctx, cancel := context.WithCancelCause(x.ctx)
@@ -199,7 +208,7 @@ func (x *exchange) forward(body, api string) {
 	raw := []byte(body)
 	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
-	resp, err := x.transport.RoundTrip(out)
+	resp, err := x.roundTrip(x.who, out)
 	if err != nil {
 		if k, killed := x.o.Guard.Contained(x.ctx); killed {
 			x.contained(k)
@@ -209,6 +218,9 @@ func (x *exchange) forward(body, api string) {
 		return
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode/100 == 2 {
+		defer x.called()
+	}
 	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // unreadable is not an event stream
 	switch {
 	case resp.StatusCode >= 400:
@@ -216,6 +228,12 @@ func (x *exchange) forward(body, api string) {
 	case resp.StatusCode < 200 || resp.StatusCode >= 300:
 		x.refuse(&Refusal{Status: http.StatusBadGateway, Code: "upstream_broken", Retry: retryUpstream,
 			Message: fmt.Sprintf("The upstream answered with status %d, which is no answer to this request.", resp.StatusCode)})
+	case x.unread():
+		responseHeader(x.w.Header(), resp.Header)
+		copyHeader(x.w.Header(), resp.Header, "Content-Length", "Content-Encoding")
+		x.marks()
+		x.w.WriteHeader(resp.StatusCode)
+		copyFlushing(x.w, resp.Body)
 	case mediaType == "text/event-stream":
 		x.stream(ctx, cancel, resp)
 	default:
@@ -226,7 +244,7 @@ func (x *exchange) forward(body, api string) {
 // contained answers a call that a kill ended before its answer began.
 func (x *exchange) contained(k Containment) {
 	x.o.Guard.Cut(k)
-	x.call.decision = guardbook.Decision{Action: guardbook.ActionBlock, Entry: k.ID}
+	x.call.decision = containedDecision(k)
 	x.recordRefusal(x.r.Context(), x.e.Path(), &Refusal{Agent: x.who.Agent, Session: x.who.Session, Tenant: x.who.Tenant,
 		Status: http.StatusOK, Code: "contained", Message: "A kill of " + k.Scope + " (" + k.ID + ") ended the call before its answer."})
 	x.blocked(StopText(k))
@@ -260,6 +278,7 @@ func (x *exchange) answer(ctx context.Context, cancel context.CancelCauseFunc, r
 		x.broken(int64(len(body)), "is not strict JSON: "+err.Error())
 		return
 	}
+	x.model = modelIn(doc.Root())
 	ans, err := x.e.Answer(doc, x.call)
 	if err != nil {
 		x.broken(int64(len(body)), err.Error())
@@ -270,7 +289,11 @@ func (x *exchange) answer(ctx context.Context, cancel context.CancelCauseFunc, r
 		x.refuse(NotDurable())
 		return
 	}
-	if stop := apply(ans.Items, ds); stop != nil {
+	stop := apply(ans.Items, ds)
+	if x.raises() {
+		stop = firstBlocked(ds)
+	}
+	if stop != nil {
 		x.call.decision = *stop
 		x.blocked(BlockText(*stop))
 		return

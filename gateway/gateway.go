@@ -35,6 +35,8 @@ type Guard interface {
 	Record(ctx context.Context, drafts ...guardbook.Draft) error
 	// Endpoint returns the line of an agent's policy that lets an endpoint pass unread.
 	Endpoint(agent, method, path string) (Passage, bool)
+	// Called counts model calls that an upstream answered with success.
+	Called(path, model string, n int64)
 	// OnBookError is what an agent's policy wants when the book cannot be written.
 	OnBookError(agent string) guardbook.Action
 }
@@ -77,6 +79,10 @@ type Options struct {
 	Guard     Guard
 	Keys      Keys
 	BlockMode BlockMode // default Respond
+	// Upstreams are further upstreams that a client may name.
+	Upstreams []Upstream
+	// AnyUpstream lets a client name any upstream; the providers' keys are not sent there.
+	AnyUpstream bool
 
 	BodyLimit   int64         // bytes of a request, and of an answer, also once decoded; default 32 MiB
 	EventLimit  int           // bytes of one streamed event; default 32 MiB
@@ -89,8 +95,11 @@ type Options struct {
 	KeepAlive     time.Duration // how long a streamed answer stays silent before a keep-alive; default 10 s
 
 	Transport http.RoundTripper // default: a transport for many kept connections
-	Log       *slog.Logger
-	Now       func() time.Time
+	// Canary takes the place of every upstream for the agent guardbook.CanaryAgent.
+	// nil: nothing that this agent sends goes anywhere.
+	Canary http.RoundTripper
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // Gateway is the shared part of all providers' handlers. It is safe for concurrent use.
@@ -98,6 +107,7 @@ type Gateway struct {
 	o         Options
 	transport http.RoundTripper
 	strangers limiter
+	known     []target
 }
 
 // New returns a gateway.
@@ -126,6 +136,11 @@ func New(o Options) *Gateway {
 		o.Now = time.Now
 	}
 	g := &Gateway{o: o, transport: o.Transport, strangers: limiter{now: o.Now}}
+	for _, up := range o.Upstreams {
+		if t, err := up.target(up.Name); err == nil { // one that cannot be read is refused by Handler
+			g.known = append(g.known, t)
+		}
+	}
 	if g.transport == nil {
 		g.transport = newTransport(o.HeaderTimeout)
 	}

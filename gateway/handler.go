@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -13,43 +12,49 @@ import (
 	"github.com/guardbook/guardbook/gateway/document"
 )
 
-// Upstream is a provider's API.
-type Upstream struct {
-	URL string // base URL without "/v1"; one with it means the same
-	Key string // the provider's key for clients that bring none; may be empty
-}
-
-// handler serves one provider.
+// handler serves one provider's API.
 type handler struct {
 	*Gateway
-	p    Protocol
-	base *url.URL
-	key  string
+	p     Protocol
+	mount string // "/openai", or "/up/NAME"
+	to    target
 }
 
 // Handler returns the handler of one provider's API. It serves "/NAME/v1/..." and
-// "/k/KEY/NAME/v1/...", where NAME is the protocol's.
+// "/k/KEY/NAME/v1/...", where NAME is the protocol's; an upstream with a name of its
+// own is served at "/up/NAME/v1/...".
 func (g *Gateway) Handler(p Protocol, up Upstream) (http.Handler, error) {
-	u, err := url.Parse(strings.TrimSuffix(strings.TrimRight(up.URL, "/"), "/v1"))
+	to, err := up.target(p.Name())
 	if err != nil {
-		return nil, fmt.Errorf("%s upstream: %w", p.Name(), err)
+		return nil, err
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%s upstream %q: must be http://HOST or https://HOST", p.Name(), u.Redacted())
+	h := &handler{Gateway: g, p: p, mount: "/" + p.Name(), to: to}
+	if up.Name != "" {
+		h.mount = "/up/" + up.Name
 	}
-	return &handler{Gateway: g, p: p, base: u, key: up.Key}, nil
+	return h, nil
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	key, rest := cutKey(r.URL.EscapedPath())
-	api, ok := strings.CutPrefix(rest, "/"+h.p.Name())
+	api, ok := strings.CutPrefix(rest, h.mount)
 	caller, refusal := Identify(r, key, h.o.Keys)
 	if refusal != nil {
 		refusal.Tenant = caller.Tenant
 		h.Refuse(r.Context(), w, h.p, h.p.Name(), refusal)
 		return
 	}
-	if !ok || !strings.HasPrefix(api, "/v1/") || !canonical(api) {
+	to, refusal := h.targetOf(caller)
+	if refusal != nil {
+		h.refuse(r.Context(), w, caller, h.p.Name(), refusal)
+		return
+	}
+	if to != h.to {
+		copied := *h
+		copied.to = to
+		h = &copied
+	}
+	if !ok || !h.serves(api) || !canonical(api) {
 		h.refuseEndpoint(w, r, caller, api)
 		return
 	}
@@ -58,6 +63,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.passthrough(w, r, caller, api)
+}
+
+// serves reports whether a path is one of the provider's API.
+func (h *handler) serves(api string) bool {
+	if p, ok := h.p.(interface{ Serves(api string) bool }); ok {
+		return p.Serves(api)
+	}
+	return strings.HasPrefix(api, "/v1/")
 }
 
 // canonical reports whether a path means one thing only. Servers differ in what they
@@ -69,17 +82,18 @@ func canonical(p string) bool {
 
 // passthrough forwards, unread, what policy lets through, and refuses the rest.
 func (h *handler) passthrough(w http.ResponseWriter, r *http.Request, c Caller, api string) {
+	if r.Header.Get("Upgrade") != "" {
+		h.refuse(r.Context(), w, c, h.p.Name(), &Refusal{Status: http.StatusForbidden, Code: "endpoint_refused",
+			Message: "Guardbook does not read connections that change their protocol (WebSocket), so none is opened, whatever policy lists. Use the provider's API over HTTP."})
+		return
+	}
 	pass, ok := h.o.Guard.Endpoint(c.Agent, r.Method, api)
 	if !ok || h.shadows(api) {
 		h.refuseEndpoint(w, r, c, api)
 		return
 	}
-	err := h.o.Guard.Record(r.Context(), guardbook.Draft{Type: guardbook.TypePassthrough, Tenant: c.Tenant, Body: guardbook.PassthroughEntry{
-		Agent: c.Agent, Session: c.Session, Path: h.p.Name(), Method: r.Method, Endpoint: clip(api),
-		Rule: pass.Rule, Policy: pass.Policy, Bundle: pass.Bundle,
-	}})
-	if err != nil && h.o.Guard.OnBookError(c.Agent) != guardbook.ActionAllow {
-		h.refuse(r.Context(), w, c, h.p.Name(), NotDurable())
+	if refusal := h.recordPassage(r.Context(), c, h.p.Name(), r.Method, api, pass); refusal != nil {
+		h.refuse(r.Context(), w, c, h.p.Name(), refusal)
 		return
 	}
 	// An agent that is killed loses what runs unread, too.
@@ -97,7 +111,7 @@ func (h *handler) passthrough(w http.ResponseWriter, r *http.Request, c Caller, 
 		out.Body = nil
 	}
 	copyHeader(out.Header, r.Header, "Content-Type", "Content-Encoding")
-	resp, err := h.transport.RoundTrip(out)
+	resp, err := h.roundTrip(c, out)
 	if err != nil {
 		h.refuse(r.Context(), w, c, h.p.Name(), h.unreachable(ctx, r, err))
 		return
@@ -119,18 +133,24 @@ func (h *handler) shadows(api string) bool {
 func (h *handler) refuseEndpoint(w http.ResponseWriter, r *http.Request, c Caller, api string) {
 	shown := r.Method + " " + api
 	f := &Refusal{Status: http.StatusForbidden, Code: "endpoint_refused"}
-	if !canonical(api) || !strings.HasPrefix(api, "/v1/") || !document.Plain(strings.ReplaceAll(api, "/", "")) || h.shadows(api) {
+	if !canonical(api) || !h.serves(api) || !document.Plain(strings.ReplaceAll(api, "/", "")) || h.shadows(api) {
 		f.Status = http.StatusNotFound
-		f.Message = "Guardbook does not forward this path. The API begins at /" + h.p.Name() + "/v1/, and paths must be written in their plain form."
+		f.Message = "Guardbook does not forward this path. The API begins at " + h.mount + "/v1/, and paths must be written in their plain form."
 	} else {
-		f.Message = fmt.Sprintf("Guardbook does not read the endpoint %s, so it is not forwarded. To let it pass unread, add this line to the agent's policy: endpoints: [%q].", shown, shown)
+		why := ""
+		if e, ok := h.p.(Explainer); ok {
+			if why = e.Unguarded(r.Method, api); why != "" {
+				why = " " + why
+			}
+		}
+		f.Message = fmt.Sprintf("Guardbook does not read the endpoint %s, so it is not forwarded.%s To let it pass unread, add this line to the agent's policy: endpoints: [%q].", shown, why, shown)
 	}
 	h.refuse(r.Context(), w, c, h.p.Name(), f)
 }
 
 // refuse is Refuse for a known caller.
 func (h *handler) refuse(ctx context.Context, w http.ResponseWriter, c Caller, path string, f *Refusal) {
-	f.Agent, f.Session, f.Tenant = c.Agent, c.Session, c.Tenant
+	f.Agent, f.Session, f.Tenant, f.Client, f.ClientSeq = c.Agent, c.Session, c.Tenant, c.Client, c.ClientSeq
 	h.Refuse(ctx, w, h.p, path, f)
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/gateway/sse"
 )
 
@@ -17,8 +18,9 @@ type Out struct {
 	keepAlive []byte
 	every     time.Duration
 
-	released int64 // bytes of events that were written
-	err      error // the first failure to write; only Send and flush set it
+	released int64               // bytes of events that were written
+	err      error               // the first failure to write; only Send and flush set it
+	raised   *guardbook.Decision // the block that ended the stream as an error
 
 	mu     sync.Mutex // guards w and what follows
 	buf    []byte
@@ -40,6 +42,13 @@ func newOut(w http.ResponseWriter, p Protocol, timeout, every time.Duration) *Ou
 
 // Send writes one event. A failure ends the stream after the event.
 func (o *Out) Send(eventType, data string) {
+	if o.raised != nil {
+		return // the client has been told that there is no more
+	}
+	o.send(eventType, data)
+}
+
+func (o *Out) send(eventType, data string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.buf = sse.Append(o.buf[:0], eventType, data)

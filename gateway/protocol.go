@@ -26,6 +26,24 @@ type Protocol interface {
 	SetKey(h http.Header, key string)
 }
 
+// Explainer is a Protocol that can say why an endpoint is not guarded.
+type Explainer interface {
+	// Unguarded says in a sentence or two what is behind an endpoint that is not
+	// read, and what to use instead; "" if there is nothing to say.
+	Unguarded(method, path string) string
+}
+
+// Unread is an Endpoint whose answers are no texts (vectors, scores) and pass as
+// they come.
+type Unread interface{ AnswerIsUnread() }
+
+// Need is something in a request that cannot be read, and so needs a line in the
+// policy's endpoints, as an endpoint does that is not guarded.
+type Need struct {
+	Method, Path string // as they stand in the line: "POST", "/v1/responses:background"
+	Why          string // a sentence for the client
+}
+
 // Endpoint is one endpoint that the gateway understands.
 type Endpoint interface {
 	// Path is the entry path of its interactions: "openai/chat".
@@ -52,9 +70,14 @@ type Request struct {
 	// Settled is called when every decision is applied to the document; it may edit
 	// further, for example leave out a list that has become empty.
 	Settled func()
+	// Needs are what policy must let pass unread for the request to be sent.
+	Needs []Need
 	// Unanswerable means that a block can only be answered with an error, since the
 	// answer is not a text.
 	Unanswerable bool
+	// Calls counts the model calls that the request makes, by model, when they are
+	// not one call of Model: a batch makes many, and counting tokens none.
+	Calls map[string]int64
 	// Protocol is whatever the endpoint wants to know again when the answer comes.
 	Protocol any
 }
@@ -72,6 +95,9 @@ type Call struct {
 	record   func(ctx context.Context, t guardbook.EntryType, body any) error
 	base     guardbook.Interaction
 	decision guardbook.Decision // the strictest so far
+	// raise ends the answer's stream with a block as an error; nil: a block is
+	// answered in the protocol.
+	raise func(d guardbook.Decision)
 }
 
 // Interaction returns a new interaction of this call.
@@ -97,6 +123,9 @@ func (t *callText) Write(ctx context.Context, piece string) (string, *guardbook.
 	if err != nil {
 		return "", nil, fmt.Errorf("%w: %w", ErrNotDurable, err)
 	}
+	if d != nil && t.call.raise != nil {
+		t.call.raise(*d)
+	}
 	return release, d, nil
 }
 
@@ -106,6 +135,9 @@ func (t *callText) Close(ctx context.Context) (string, guardbook.Decision, error
 		return "", d, fmt.Errorf("%w: %w", ErrNotDurable, err)
 	}
 	t.call.note(d)
+	if !d.Action.Releases() && t.call.raise != nil {
+		t.call.raise(d)
+	}
 	return rest, d, nil
 }
 
@@ -115,6 +147,12 @@ func (c *Call) Decide(ctx context.Context, items ...*Item) (*guardbook.Decision,
 	ds, err := c.decide(ctx, items)
 	if err != nil {
 		return nil, err
+	}
+	if c.raise != nil {
+		if stop := firstBlocked(ds); stop != nil {
+			c.raise(*stop)
+			return stop, nil
+		}
 	}
 	return apply(items, ds), nil
 }
@@ -127,7 +165,10 @@ func (c *Call) decide(ctx context.Context, items []*Item) ([]guardbook.Decision,
 	for i, it := range items {
 		in := &it.In
 		in.Tenant, in.Agent, in.Session = c.base.Tenant, c.base.Agent, c.base.Session
-		in.User, in.Parent, in.Path, in.Context = c.base.User, c.base.Parent, c.base.Path, c.base.Context
+		in.User, in.Parent, in.Path = c.base.User, c.base.Parent, c.base.Path
+		if in.Context == "" {
+			in.Context = c.base.Context
+		}
 		in.Client, in.ClientSeq = c.base.Client, c.base.ClientSeq
 		ins[i] = in
 	}

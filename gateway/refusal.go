@@ -26,6 +26,9 @@ type Refusal struct {
 	Bytes   int64
 	Close   bool          // the connection cannot be used again
 	Retry   time.Duration // not 0: a client may try again after it
+	// Client and ClientSeq are as told by the caller.
+	Client    string
+	ClientSeq int64
 }
 
 // SyntaxRefusal is the refusal of a body that is not strict JSON.
@@ -51,6 +54,7 @@ func NotDurable() *Refusal {
 func (f *Refusal) Draft(path string) guardbook.Draft {
 	return guardbook.Draft{Type: guardbook.TypeRefusal, Tenant: f.Tenant, Body: guardbook.RefusalEntry{
 		Agent: f.Agent, Session: f.Session, Path: path, Status: f.Status, Code: f.Code, Message: f.Message, Bytes: f.Bytes,
+		Client: f.Client, ClientSeq: f.ClientSeq,
 	}}
 }
 

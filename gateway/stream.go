@@ -85,6 +85,9 @@ func (x *exchange) stream(ctx context.Context, cancel context.CancelCauseFunc, r
 	out := newOut(x.w, x.p, x.o.WriteTimeout, x.o.KeepAlive)
 	out.flush()
 
+	if x.raises() {
+		x.call.raise = func(d guardbook.Decision) { out.raise(d, x.p, BlockText(d)) }
+	}
 	s := &streaming{exchange: x, out: out, tr: x.e.Stream(x.call, out), ctx: context.WithoutCancel(ctx), upstream: ctx}
 	entry.Outcome, entry.Detail, entry.Containment = s.run(sse.NewReader(src, x.o.EventLimit, out.flush))
 	out.close()
@@ -110,19 +113,30 @@ type streaming struct {
 
 // run translates until the end and says how it ended.
 func (s *streaming) run(events *sse.Reader) (outcome, detail, containment string) {
-	for {
+	for looked := 0; ; {
 		ev, err := events.Next()
 		if outcome, containment := s.interrupted(); outcome != "" {
 			return outcome, "", containment
 		}
 		if errors.Is(err, io.EOF) {
 			blocked, err := s.tr.End(s.ctx)
+			if d := s.out.raised; d != nil {
+				blocked, err = d, nil
+			}
 			return s.ended(blocked, err)
 		}
 		if err != nil {
 			return s.failed(err)
 		}
+		if s.model == "" && looked < namingEvents {
+			looked++
+			s.model = modelOf(ev.Data)
+		}
 		done, blocked, err := s.tr.Event(s.ctx, ev.Type, ev.Data)
+		if d := s.out.raised; d != nil {
+			s.tr.Abandon(s.ctx)
+			return outcomeBlocked, "decision " + d.Entry, ""
+		}
 		if blocked != nil || err != nil {
 			return s.ended(blocked, err)
 		}
@@ -141,7 +155,11 @@ func (s *streaming) interrupted() (outcome, containment string) {
 	if k, killed := s.o.Guard.Contained(s.exchange.ctx); killed {
 		s.o.Guard.Cut(k)
 		s.tr.Abandon(s.ctx)
-		s.tr.Stop(StopText(k))
+		if s.raises() {
+			s.out.raise(containedDecision(k), s.p, StopText(k))
+		} else {
+			s.tr.Stop(StopText(k))
+		}
 		return outcomeContained, k.ID
 	}
 	if s.r.Context().Err() != nil {

@@ -17,9 +17,8 @@ var hopByHop = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-A
 // outbound makes the request that goes upstream, without its body and the headers
 // that describe it.
 func (h *handler) outbound(ctx context.Context, r *http.Request, api string) *http.Request {
-	u := *h.base
-	u.Path, u.RawPath, u.RawQuery = u.Path+api, "", r.URL.RawQuery
-	out := &http.Request{Method: r.Method, URL: &u, Host: u.Host, Header: make(http.Header, len(r.Header)+2), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	u := h.to.url(api, r.URL.RawQuery)
+	out := &http.Request{Method: r.Method, URL: u, Host: u.Host, Header: make(http.Header, len(r.Header)+2), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	for name, values := range r.Header {
 		out.Header[name] = values
 	}
@@ -32,8 +31,8 @@ func (h *handler) outbound(ctx context.Context, r *http.Request, api string) *ht
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = nil // none, instead of Go's own
 	}
-	if out.Header.Get("Authorization") == "" && out.Header.Get("X-Api-Key") == "" && h.key != "" {
-		h.p.SetKey(out.Header, h.key)
+	if out.Header.Get("Authorization") == "" && out.Header.Get("X-Api-Key") == "" && out.Header.Get("Api-Key") == "" && h.to.key != "" {
+		h.p.SetKey(out.Header, h.to.key)
 	}
 	return out.WithContext(ctx)
 }
@@ -101,10 +100,10 @@ func (h *handler) unreachable(ctx context.Context, r *http.Request, err error) *
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return &Refusal{Status: http.StatusGatewayTimeout, Code: "upstream_timeout", Retry: retryUpstream,
-			Message: fmt.Sprintf("The upstream %s did not begin to answer in time.", h.base.Host)}
+			Message: fmt.Sprintf("The upstream %s did not begin to answer in time.", h.to.host)}
 	}
 	return &Refusal{Status: http.StatusBadGateway, Code: "upstream_unreachable", Retry: retryUpstream,
-		Message: fmt.Sprintf("The upstream %s cannot be reached (%s). Check --%s-upstream and the network; `guardbook doctor` tests both.", h.base.Host, reason(err), h.p.Name())}
+		Message: fmt.Sprintf("The upstream %s cannot be reached (%s). Check --%s-upstream and the network; `guardbook doctor` tests both.", h.to.host, reason(err), h.p.Name())}
 }
 
 // reason is an error without the URL in front of it, which may hold a query.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/guardbook/guardbook/api"
@@ -14,9 +13,7 @@ import (
 	"github.com/guardbook/guardbook/dashboard"
 	"github.com/guardbook/guardbook/evidence"
 	"github.com/guardbook/guardbook/gateway"
-	"github.com/guardbook/guardbook/gateway/anthropic"
 	"github.com/guardbook/guardbook/gateway/inspect"
-	"github.com/guardbook/guardbook/gateway/openai"
 )
 
 // openDoors makes the handler of every path in interface.md: agents' doors first,
@@ -24,12 +21,9 @@ import (
 func (i *Instance) openDoors(context.Context) error {
 	i.gateway = gateway.New(gateway.Options{
 		Guard: gateway.NewGuard(i.guard), Keys: i.access, BlockMode: gateway.BlockMode(i.cfg.BlockMode), Log: i.log,
+		Upstreams: i.upstreams(), AnyUpstream: i.cfg.ClientUpstreams == "any",
 	})
-	openAI, err := openai.Handler(i.gateway, gateway.Upstream{URL: i.cfg.OpenAIUpstream, Key: i.cfg.OpenAIKey})
-	if err != nil {
-		return err
-	}
-	anthropicAPI, err := anthropic.Handler(i.gateway, gateway.Upstream{URL: i.cfg.AnthropicUpstream, Key: i.cfg.AnthropicKey})
+	doors, err := i.providers()
 	if err != nil {
 		return err
 	}
@@ -37,23 +31,18 @@ func (i *Instance) openDoors(context.Context) error {
 		Access: i.access, Recorder: recorder{i.book}, Book: i.book, BookDir: i.bookDir(),
 		Key: i.key.EpochVerifier(i.book.Opened().Epoch), Fingerprint: i.key.Fingerprint(),
 		Archive: fresh{i.archive, i.book}, Policies: i.policies, Containments: i.containments, Alerts: i.alerts,
-		Evidence: evidenceBuilder{i}, Rules: i.meaning(), Counters: i.guard, Version: i.build.Version,
+		Evidence: evidenceBuilder{i}, Clients: i.clients, Rules: i.meaning(), Counters: i.guard, Version: i.build.Version,
 		Stopping: i.stopping, Log: i.log,
 	})
 	mux := http.NewServeMux()
-	mux.Handle("/openai/", openAI)
-	mux.Handle("/anthropic/", anthropicAPI)
-	mux.HandleFunc("/k/{key}/", func(w http.ResponseWriter, r *http.Request) {
-		_, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/k/"), "/")
-		if strings.HasPrefix(rest, "anthropic/") {
-			anthropicAPI.ServeHTTP(w, r)
-			return
-		}
-		openAI.ServeHTTP(w, r)
-	})
+	for prefix, door := range doors {
+		mux.Handle(prefix, door)
+	}
+	mux.Handle("/k/{key}/", keyInPath(doors))
 	inspecting := inspect.Handler(i.gateway)
 	mux.Handle("/v1/inspect", inspecting)
 	mux.Handle("/v1/inspect/batch", inspecting)
+	mux.Handle("/v1/record", inspect.RecordHandler(i.gateway, i.clients))
 	for _, path := range []string{"/api/", "/healthz", "/readyz", "/metrics"} {
 		mux.Handle(path, operators)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/guardbook/guardbook/archive"
 	"github.com/guardbook/guardbook/archive/sqlite"
 	"github.com/guardbook/guardbook/book"
+	"github.com/guardbook/guardbook/clients"
 	"github.com/guardbook/guardbook/detect/pattern"
 	"github.com/guardbook/guardbook/evidence/derive"
 	"github.com/guardbook/guardbook/gateway"
@@ -55,6 +56,7 @@ type Instance struct {
 	policies     *policy.Store
 	containments *respond.Containments
 	alerts       *respond.Alerts
+	clients      *clients.Clients
 	engine       *pattern.Engine
 	guard        *guard.Guard
 	gateway      *gateway.Gateway
@@ -157,6 +159,7 @@ func (i *Instance) openReaders(ctx context.Context) error {
 	}
 	rec := recorder{i.book}
 	i.containments = respond.NewContainments(rec, i.log)
+	i.clients = clients.New(clients.Options{Recorder: rec, Log: i.log})
 	i.alerts = respond.NewAlerts(rec, receivers, respond.AlertOptions{
 		Log: i.log, Link: func(alert string) string { return i.URL() + "/alerts/" + alert },
 	})
@@ -290,6 +293,7 @@ func (i *Instance) Run(ctx context.Context) error {
 		"archive":      func(ctx context.Context) error { return archive.Run(ctx, i.book, i.archive, i.log) },
 		"alerts":       func(ctx context.Context) error { return i.alerts.Run(ctx, i.book, 0) },
 		"containments": i.containments.Run,
+		"clients":      func(ctx context.Context) error { return i.clients.Run(ctx, i.book) },
 		"kills":        i.followKills,
 		"policy":       i.policies.Run,
 		"heartbeat":    func(ctx context.Context) error { i.beat(ctx); return nil },

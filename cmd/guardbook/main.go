@@ -89,6 +89,7 @@ var commands = []func(*cli) *cobra.Command{
 	newLocal,
 	newDemo,
 	newAgents,
+	newClients,
 	newKill,
 	newLift,
 	newEvents,

@@ -59,7 +59,7 @@ type answer struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refuse := func(c gateway.Caller, f *gateway.Refusal) {
-		f.Agent, f.Session, f.Tenant = c.Agent, c.Session, c.Tenant
+		f.Agent, f.Session, f.Tenant, f.Client, f.ClientSeq = c.Agent, c.Session, c.Tenant, c.Client, c.ClientSeq
 		h.gw.Refuse(r.Context(), w, errorShape{}, entryPath, f)
 	}
 	caller, refusal := gateway.Identify(r, "", h.gw.Keys())
