@@ -25,9 +25,8 @@
 // returns is one line: no message that it forwards holds a raw line end. A message
 // that is larger than the transport's limit must not reach Handle: see TooLarge.
 //
-// What a message may be named after is decided by the Keeper: Local decides in this
-// process; a proxy in another process asks the server (POST /v1/inspect/batch, POST
-// /v1/mcp/tools, POST /v1/mcp/tool, POST /v1/mcp/refusal; see Door).
+// Who decides, and who keeps the pins, is the Keeper: Local is the one in the server's
+// process; a proxy in another process asks the server.
 package mcp
 
 import (

@@ -24,14 +24,35 @@ type Server struct {
 	Identity string `json:"identity"` // see URLIdentity and CommandIdentity
 }
 
-// URLIdentity is the identity of a server that is reached by HTTP.
-func URLIdentity(url string) string { return identity("http", url) }
+const (
+	byURL     = "http:"
+	byCommand = "stdio:"
+)
 
-// CommandIdentity is the identity of a server that an agent starts. Only the agent's
-// side sees the command, so the agent's name is part of it: no agent's key changes
-// what another agent trusts.
-func CommandIdentity(agent string, command []string) string {
-	return identity("stdio", append([]string{agent}, command...)...)
+// URLIdentity is the identity of a server that is reached by HTTP.
+func URLIdentity(url string) string { return identity(byURL, url) }
+
+// CommandIdentity is the identity of a server that an agent starts, as the agent's side
+// tells it.
+func CommandIdentity(command []string) string { return identity(byCommand, command...) }
+
+// CheckCommand reports whether an identity that an agent's side tells can be one of
+// CommandIdentity.
+func CheckCommand(identity string) error {
+	sum, ok := strings.CutPrefix(identity, byCommand)
+	if b, err := hex.DecodeString(sum); !ok || err != nil || len(b) != sha256.Size || strings.ToLower(sum) != sum {
+		return fmt.Errorf("the identity of a server that an agent starts is %s and the SHA-256 of its command in lower-case hex", byCommand)
+	}
+	return nil
+}
+
+// scoped is the identity under which tools are pinned. What an agent starts, only its
+// own side sees: no agent's key changes what another agent trusts.
+func (s Server) scoped(agent string) string {
+	if strings.HasPrefix(s.Identity, byURL) {
+		return s.Identity
+	}
+	return s.Identity + "@" + agent
 }
 
 func identity(kind string, parts ...string) string {
@@ -39,7 +60,7 @@ func identity(kind string, parts ...string) string {
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:%s", len(p), p)
 	}
-	return kind + ":" + hex.EncodeToString(h.Sum(nil))
+	return kind + hex.EncodeToString(h.Sum(nil))
 }
 
 // Definition is what a server says of one tool.
