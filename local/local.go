@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -194,7 +195,7 @@ func start(ctx context.Context, o Options) (s Server, err error) {
 		return s, fmt.Errorf("open the server's log: %w", err)
 	}
 	// Not CommandContext: the server goes on when this process is done.
-	cmd := exec.Command(o.Binary, "serve", "--data", o.Data, "--listen", "127.0.0.1:0")
+	cmd := exec.Command(o.Binary, "serve", "--data", o.Data, "--listen", address(o.Data))
 	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = log, log, o.Env, o.Data
 	cmd.SysProcAttr = detached()
 	if !filepath.IsAbs(o.Data) {
@@ -221,10 +222,37 @@ func start(ctx context.Context, o Options) (s Server, err error) {
 			return s, ctx.Err()
 		case <-tick.C:
 			if s, ok := Find(ctx, o.Data); ok && s.PID == cmd.Process.Pid {
-				return s, nil
+				return s, keepAddress(o.Data, s.URL)
 			}
 		}
 	}
+}
+
+// addressFile holds the address that a data directory's server had before.
+const addressFile = "server.address"
+
+// address is where a server is to listen: where it did before, so that processes
+// that know it find it again, or, if that is taken, on any port.
+func address(data string) string {
+	const free = "127.0.0.1:0"
+	b, err := os.ReadFile(filepath.Join(data, addressFile))
+	if err != nil {
+		return free
+	}
+	before := strings.TrimSpace(string(b))
+	l, err := net.Listen("tcp", before)
+	if err != nil {
+		return free
+	}
+	_ = l.Close()
+	return before
+}
+
+func keepAddress(data, url string) error {
+	if err := os.WriteFile(filepath.Join(data, addressFile), []byte(strings.TrimPrefix(url, "http://")+"\n"), 0o600); err != nil {
+		return fmt.Errorf("keep the server's address: %w", err)
+	}
+	return nil
 }
 
 func orExit(err error) error {
