@@ -26,6 +26,7 @@ type answer struct {
 	root, content document.Value
 	blocked       []string // the texts that take the place of the whole content
 	calls, taken  int
+	names         map[string]string // of the calls that ran at the provider, by id
 }
 
 // Answer finds the texts and calls of an answer. Each block is an interaction of its
@@ -78,12 +79,47 @@ func (a *answer) block(ans *gateway.Answer, extra *gateway.Item, b document.Valu
 		}
 		it.Redact = func(d guardbook.Decision) { input.SetRaw(string(d.Arguments)) }
 		ans.Items = append(ans.Items, it)
+		beside(b, extra.AddIdentifiers)
 	default:
-		it := gateway.NewItem(guardbook.KindOutput, "")
-		readable(it, b)
-		it.Redact = func(guardbook.Decision) {}
+		it := foreign(b, &a.names)
 		a.output(ans, it)
 	}
+}
+
+// beside calls read with the members of a call's block that its decision does not
+// see: who made it, and whatever is not known.
+func beside(b document.Value, read func(document.Value)) {
+	for v := b.First(); v.Exists(); v = v.Next() {
+		switch v.Name() {
+		case "id", "name", "input":
+		default:
+			read(v)
+		}
+	}
+}
+
+// foreign is a block of an answer that is neither the model's text nor a call for
+// the client. What a tool at the provider gave back is a tool's result here, too:
+// the model has read it, and the conversation will carry it on.
+func foreign(b document.Value, names *map[string]string) *gateway.Item {
+	kind := b.Get("type").Text()
+	it := gateway.NewItem(guardbook.KindOutput, "")
+	switch {
+	case strings.HasSuffix(kind, "_tool_use"):
+		if *names == nil {
+			*names = map[string]string{}
+		}
+		(*names)[b.Get("id").Text()] = b.Get("name").Text()
+		it.Redact = func(guardbook.Decision) {}
+	case strings.HasSuffix(kind, "_tool_result"):
+		id := b.Get("tool_use_id").Text()
+		it.In.Kind = guardbook.KindToolResult
+		it.In.Tool = &guardbook.Tool{Server: "anthropic", Name: (*names)[id], CallID: id}
+	default:
+		it.Redact = func(guardbook.Decision) {}
+	}
+	readable(it, b)
+	return it
 }
 
 // output adds an output; a block of it takes the place of the whole answer.

@@ -30,6 +30,8 @@ func (Protocol) Endpoint(method, path string) gateway.Endpoint {
 		return messages{}
 	case path == "/v1/messages/count_tokens":
 		return countTokens{}
+	case path == "/v1/messages/batches":
+		return batches{}
 	}
 	return nil
 }

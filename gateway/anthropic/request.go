@@ -30,7 +30,7 @@ type reading struct {
 func (countTokens) Request(doc *document.Document) (*gateway.Request, error) {
 	r, err := messages{}.Request(doc)
 	if err == nil {
-		r.Unanswerable = true
+		r.Unanswerable, r.Calls = true, map[string]int64{}
 	}
 	return r, err
 }
@@ -42,6 +42,11 @@ func (messages) Request(doc *document.Document) (*gateway.Request, error) {
 	if root.Kind() != '{' {
 		return nil, errors.New("the request's body must be a JSON object")
 	}
+	return readRequest(root), nil
+}
+
+// readRequest reads a Messages request, which may stand within a batch.
+func readRequest(root document.Value) *gateway.Request {
 	r := &reading{
 		Request: &gateway.Request{Items: make([]*gateway.Item, 0, 8)}, root: root,
 		rest: gateway.NewItem(guardbook.KindInput, ""),
@@ -65,7 +70,9 @@ func (messages) Request(doc *document.Document) (*gateway.Request, error) {
 		case "stream":
 			r.Stream = v.True()
 			r.rest.AddStrings(v)
-		case "tool_choice", "thinking", "service_tier", "container":
+		case "container":
+			r.container(v)
+		case "tool_choice", "thinking", "service_tier":
 			r.rest.AddIdentifiers(v)
 		default:
 			r.rest.AddStrings(v)
@@ -73,7 +80,7 @@ func (messages) Request(doc *document.Document) (*gateway.Request, error) {
 	}
 	r.add(r.rest)
 	r.Settled = r.settle
-	return r.Request, nil
+	return r.Request
 }
 
 func (r *reading) add(it *gateway.Item) {
@@ -165,6 +172,10 @@ func (r *reading) blocks(it *gateway.Item, v document.Value) {
 			})
 		case kind == "tool_use" || kind == "server_tool_use" || kind == "mcp_tool_use":
 			r.pastCall(it, b)
+		case kind == "tool_addition":
+			r.addition(it, b)
+		case kind == "mcp_tool_listing":
+			r.listing(it, b)
 		default:
 			r.block(it, b)
 		}
@@ -172,19 +183,50 @@ func (r *reading) blocks(it *gateway.Item, v document.Value) {
 }
 
 // block is a block that holds texts or media: text, image, document, search_result,
-// and whatever is not known.
+// container_upload, compaction, tool_reference, and whatever is not known.
 func (r *reading) block(it *gateway.Item, b document.Value) {
 	kind := b.Get("type").Text()
 	for v := b.First(); v.Exists(); v = v.Next() {
 		switch v.Name() {
-		case "type", "cache_control":
+		case "type", "cache_control", "caller":
 			it.AddIdentifiers(v)
+		case "signature", "encrypted_content":
+			if kind != "compaction" || !v.IsString() { // there they are the provider's own
+				it.AddStrings(v)
+			}
+		case "tool_changes":
+			r.toolChanges(it, v)
+		case "file_id":
+			it.AddIdentifiers(v)
+			it.AddUnread(kind) // what is in the file is not read
 		case "source":
 			r.source(it, v, kind)
 		case "content":
 			r.blocks(it, v)
 		default:
 			it.AddStrings(v)
+		}
+	}
+}
+
+// toolChanges are what a compaction keeps of the tools that were added before it.
+// They cannot be left out, so a definition that is blocked blocks the request.
+func (r *reading) toolChanges(it *gateway.Item, list document.Value) {
+	if list.Kind() != '[' {
+		it.AddStrings(list)
+		return
+	}
+	for c := list.First(); c.Exists(); c = c.Next() {
+		if c.Kind() != '{' {
+			it.AddStrings(c)
+			continue
+		}
+		for v := c.First(); v.Exists(); v = v.Next() {
+			if v.Name() == "tool" {
+				r.change(it, v, nil)
+			} else {
+				it.AddIdentifiers(v)
+			}
 		}
 	}
 }
@@ -198,8 +240,11 @@ func (r *reading) source(it *gateway.Item, v document.Value, kind string) {
 	form := v.Get("type").Text()
 	for m := v.First(); m.Exists(); m = m.Next() {
 		switch m.Name() {
-		case "type", "media_type", "file_id":
+		case "type", "media_type":
 			it.AddIdentifiers(m)
+		case "file_id":
+			it.AddIdentifiers(m)
+			it.AddUnread(kind) // what is in the file is not read
 		case "data":
 			if form == "base64" && m.IsString() && !strings.HasPrefix(v.Get("media_type").Text(), "text/") {
 				it.AddUnread(kind)
@@ -251,7 +296,7 @@ func (r *reading) toolResult(b document.Value, replace func(text string) string)
 	r.Items = append(r.Items, it)
 	for v := b.First(); v.Exists(); v = v.Next() {
 		switch v.Name() {
-		case "type", "tool_use_id", "cache_control":
+		case "type", "tool_use_id", "cache_control", "caller", "toolset_name":
 			it.AddIdentifiers(v)
 		case "content":
 			if b.Get("type").Text() == "tool_result" || b.Get("type").Text() == "mcp_tool_result" {
@@ -290,7 +335,7 @@ func (r *reading) pastCall(it *gateway.Item, b document.Value) {
 	}
 	for v := b.First(); v.Exists(); v = v.Next() {
 		switch v.Name() {
-		case "type", "id", "name", "server_name", "cache_control", "caller":
+		case "type", "id", "name", "server_name", "toolset_name", "cache_control", "caller":
 			it.AddIdentifiers(v)
 		default:
 			it.AddStrings(v)

@@ -28,7 +28,8 @@ type stream struct {
 	blocks         []*block
 	next           int // the index after the highest that was sent
 	calls, taken   int
-	output         string // usage.output_tokens as last told
+	names          map[string]string // of the calls that ran at the provider, by id
+	output         string            // usage.output_tokens as last told
 	extra          gateway.Extra
 	held           int
 }
@@ -124,6 +125,7 @@ func (s *stream) start(ctx context.Context, root document.Value, ev event, doc *
 		if input := v.Get("input"); input.First().Exists() {
 			b.buf.WriteString(input.Raw())
 		}
+		beside(v, s.extra.Note)
 		return nil, s.hold(b, ev)
 	case "text":
 		b.text = s.call.Text()
@@ -139,8 +141,17 @@ func (s *stream) start(ctx context.Context, root document.Value, ev event, doc *
 	case "thinking", "redacted_thinking":
 		b.buf.WriteString(v.Get("thinking").Text())
 	default:
-		b.item = gateway.NewItem(guardbook.KindOutput, "")
-		readable(b.item, v)
+		b.item = foreign(v, &s.names)
+		if b.item.In.Kind == guardbook.KindToolResult {
+			// It is whole already, and need not go out before it is decided on.
+			it := b.item
+			b.item = gateway.NewItem(guardbook.KindOutput, "")
+			if blocked, err := s.call.Decide(ctx, it); blocked != nil || err != nil {
+				s.forget(b)
+				return s.stopped(ctx, nil, blocked), err
+			}
+			ev.data = doc.String()
+		}
 	}
 	s.next = max(s.next, index+1)
 	s.send(ev)

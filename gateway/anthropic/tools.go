@@ -11,7 +11,7 @@ import (
 
 // clientTools are the families of the provider's own tools that run at the client:
 // their calls come back in the answer and are decided on there, like any other.
-var clientTools = []string{"bash", "text_editor", "computer", "memory"}
+var clientTools = []string{"bash", "text_editor", "computer", "memory", "computer_toolset", "browser_toolset"}
 
 // tools is the list of tools that are offered to the model.
 func (r *reading) tools(list document.Value) {
@@ -20,19 +20,96 @@ func (r *reading) tools(list document.Value) {
 		return
 	}
 	for t := list.First(); t.Exists(); t = t.Next() {
-		kind, name := t.Get("type").Text(), t.Get("name").Text()
-		if runsAtProvider(kind) {
-			r.hosted(family(kind), name, t)
+		name := t.Get("name").Text()
+		r.tool(t, func(guardbook.Decision) { r.drop(name, t) })
+	}
+}
+
+// tool is one tool that is offered. take takes it away.
+func (r *reading) tool(t document.Value, take func(guardbook.Decision)) {
+	if kind := t.Get("type").Text(); runsAtProvider(kind) {
+		r.hosted(family(kind), jsontext.Value("{}"), take)
+	}
+	it := gateway.NewItem(guardbook.KindToolDefinition, "")
+	it.In.Tool = &guardbook.Tool{Name: t.Get("name").Text()}
+	t.Strings(func(at document.Place, text string) {
+		if !document.Plain(text) {
+			it.Add(at, text)
 		}
-		it := gateway.NewItem(guardbook.KindToolDefinition, "")
-		it.In.Tool = &guardbook.Tool{Name: name}
-		t.Strings(func(at document.Place, text string) {
-			if !document.Plain(text) {
-				it.Add(at, text)
-			}
-		})
-		it.Block = func(guardbook.Decision) { r.drop(name, t) }
-		r.Items = append(r.Items, it)
+	})
+	it.Block = take
+	r.Items = append(r.Items, it)
+}
+
+// addition is a tool that is offered in the middle of a conversation: a block
+// tool_addition. The block's text takes its place when it is not allowed.
+func (r *reading) addition(it *gateway.Item, b document.Value) {
+	take := func(d guardbook.Decision) {
+		b.SetRaw(`{"type":"text","text":` + document.Quote(gateway.BlockText(d)) + `}`)
+	}
+	for v := b.First(); v.Exists(); v = v.Next() {
+		switch v.Name() {
+		case "type", "cache_control":
+			it.AddIdentifiers(v)
+		case "tool":
+			r.change(it, v, take)
+		default:
+			it.AddStrings(v)
+		}
+	}
+}
+
+// change is what a block adds: a definition is a tool like those of the request's
+// list; a reference names one that was read where it stands.
+func (r *reading) change(it *gateway.Item, v document.Value, take func(guardbook.Decision)) {
+	if v.Kind() != '{' {
+		it.AddStrings(v)
+		return
+	}
+	for m := v.First(); m.Exists(); m = m.Next() {
+		switch {
+		case m.Name() == "definition" && m.Kind() == '{':
+			r.tool(m, take)
+		case m.Name() == "type" || m.Name() == "name":
+			it.AddIdentifiers(m)
+		default:
+			it.AddStrings(m)
+		}
+	}
+}
+
+// listing is what the provider was told by an MCP server that it talks to: each
+// tool's definition is judged like one of the request's own. It cannot be left out
+// of the conversation, so a definition that is blocked blocks the request.
+func (r *reading) listing(it *gateway.Item, b document.Value) {
+	for v := b.First(); v.Exists(); v = v.Next() {
+		if v.Name() != "tools" || v.Kind() != '[' {
+			it.AddIdentifiers(v)
+			continue
+		}
+		for t := v.First(); t.Exists(); t = t.Next() {
+			r.tool(t, nil)
+		}
+	}
+}
+
+// container is where code runs at the provider. The skills that are put into it are
+// asked for like a tool that runs there: the tool "skills", with the skill's id.
+func (r *reading) container(c document.Value) {
+	if c.Kind() != '{' {
+		r.rest.AddIdentifiers(c)
+		return
+	}
+	for v := c.First(); v.Exists(); v = v.Next() {
+		if v.Name() != "skills" || v.Kind() != '[' {
+			r.rest.AddIdentifiers(v)
+			continue
+		}
+		for s := v.First(); s.Exists(); s = s.Next() {
+			r.rest.AddIdentifiers(s)
+			r.hosted("skills", jsontext.Value(`{"type":`+document.Quote(s.Get("type").Text())+`,"skill_id":`+document.Quote(s.Get("skill_id").Text())+
+				`,"version":`+document.Quote(s.Get("version").Text())+`}`), func(guardbook.Decision) { s.Remove() })
+		}
 	}
 }
 
@@ -69,11 +146,11 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 
 // hosted asks whether the agent may use a tool that runs at the provider: its calls
 // are seen when they have run, so permission is asked for when it is offered. The
-// call has no arguments.
-func (r *reading) hosted(tool, name string, v document.Value) {
+// call's arguments say what is known of it by then.
+func (r *reading) hosted(tool string, arguments jsontext.Value, take func(guardbook.Decision)) {
 	it := gateway.NewItem(guardbook.KindToolCall, "")
-	it.In.Tool = &guardbook.Tool{Server: "anthropic", Name: tool, Arguments: jsontext.Value("{}")}
-	it.Block = func(guardbook.Decision) { r.drop(name, v) }
+	it.In.Tool = &guardbook.Tool{Server: "anthropic", Name: tool, Arguments: arguments}
+	it.Block = take
 	it.Redact = func(guardbook.Decision) {}
 	r.Items = append(r.Items, it)
 }
