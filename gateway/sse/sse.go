@@ -17,10 +17,16 @@ import (
 // ErrTooLarge means that one event is larger than the reader takes.
 var ErrTooLarge = errors.New("the event is too large")
 
+// maxID is the longest id of an event that is kept.
+const maxID = 1024
+
 // Event is one event with data. Data is valid until the next call of Next.
 type Event struct {
 	Type string // "" when the stream named none
 	Data []byte // lines joined with LF
+	// ID is the event's own id, "" when it has none. Append does not write it: who
+	// lets a client resume a stream writes it with AppendID.
+	ID string
 }
 
 // Reader reads events.
@@ -39,6 +45,7 @@ type Reader struct {
 	pending    bool // some field of an event was read
 	err        error
 	eventType  []byte
+	id         []byte
 	data       []byte
 	typeString string // last type, so that it is made into a string once
 }
@@ -53,7 +60,7 @@ func NewReader(src io.Reader, max int, before func()) *Reader {
 // Next returns the next event that has data. The error is io.EOF at an end between
 // two events, io.ErrUnexpectedEOF at an end within one, ErrTooLarge, or the source's.
 func (r *Reader) Next() (Event, error) {
-	r.data, r.eventType = r.data[:0], r.eventType[:0]
+	r.data, r.eventType, r.id = r.data[:0], r.eventType[:0], r.id[:0]
 	r.size, r.dataSeen, r.pending = 0, false, false
 	for {
 		line, err := r.line()
@@ -68,13 +75,13 @@ func (r *Reader) Next() (Event, error) {
 			continue
 		}
 		if !r.dataSeen { // comments only, or a type without data: not an event
-			r.eventType, r.size, r.pending = r.eventType[:0], 0, false
+			r.eventType, r.id, r.size, r.pending = r.eventType[:0], r.id[:0], 0, false
 			continue
 		}
 		if string(r.eventType) != r.typeString {
 			r.typeString = string(r.eventType)
 		}
-		return Event{Type: r.typeString, Data: r.data[:len(r.data)-1]}, nil
+		return Event{Type: r.typeString, Data: r.data[:len(r.data)-1], ID: string(r.id)}, nil
 	}
 }
 
@@ -90,6 +97,10 @@ func (r *Reader) field(line []byte) {
 	case "event":
 		r.eventType = append(r.eventType[:0], value...)
 		r.pending = true
+	case "id":
+		if len(value) <= maxID && bytes.IndexByte(value, 0) < 0 {
+			r.id = append(r.id[:0], value...)
+		}
 	}
 }
 
@@ -176,6 +187,14 @@ func Append(dst []byte, eventType string, data string) []byte {
 		data = data[i+1:]
 	}
 	return append(append(append(dst, "data: "...), data...), "\n\n"...)
+}
+
+// AppendID writes an event in its one form, with its id.
+func AppendID(dst []byte, id, eventType, data string) []byte {
+	if id != "" {
+		dst = append(append(append(dst, "id: "...), id...), '\n')
+	}
+	return Append(dst, eventType, data)
 }
 
 func indexLF(s string) int {
