@@ -1,0 +1,396 @@
+import { createHash, randomUUID } from "node:crypto";
+import { GuardBlocked, GuardError, GuardUnavailable } from "./errors.js";
+import type { Content, Context, Decision, Interaction, Kind, Tool } from "./interaction.js";
+import { denies } from "./interaction.js";
+import { wrapClient } from "./model/clients.js";
+import { type FetchLike, guardedFetch, type ModelGuard } from "./model/fetch.js";
+import { Recorder } from "./recorder.js";
+import { Server } from "./server.js";
+import { currentIdentity, type Identity, withIdentity } from "./session.js";
+import { checkName, type GuardOptions, load, nameable, type Settings } from "./settings.js";
+import type { Answer } from "./transport.js";
+import { wrapWith, wrapWithLoaded } from "./wrappers.js";
+
+/** What came of a tool call, or of a tool's result, for the code that runs tools. */
+export type Verdict<T> =
+  | { allowed: true; value: T; decision: Decision }
+  | {
+      allowed: false;
+      /** For the model, as the tool's error result. */
+      message: string;
+      error: GuardBlocked | GuardUnavailable;
+    };
+
+const kinds: readonly Kind[] = ["input", "output", "tool_call", "tool_result", "tool_definition", "memory"];
+
+/**
+ * Guards one agent: every interaction is decided on by a Guardbook server before it
+ * happens, and kept in its book.
+ *
+ * ```ts
+ * const guard = new Guard({ agent: "billing-bot" });
+ * const client = guard.wrap(new OpenAI());
+ * ```
+ *
+ * Making one starts nothing: the server is looked for, or started, with the first
+ * question. Each Guard is a client of its own to the server, with its own numbers.
+ */
+export class Guard {
+  readonly #settings: Settings;
+  readonly #server: Server;
+  readonly #recorder: Recorder;
+  readonly #session: string;
+  #adopted = false;
+
+  constructor(options?: GuardOptions) {
+    this.#settings = load(options);
+    this.#session = this.#settings.session || `s-${randomUUID()}`;
+    this.#server = new Server(this.#settings);
+    this.#recorder = new Recorder({
+      data: this.#settings.data,
+      owner: `${this.#settings.url || "local"} ${this.#settings.agent || this.#settings.key}`,
+      send: (body) => this.#record(body),
+      log: this.#settings.log,
+    });
+  }
+
+  /** The agent's name; empty when only its key is known here. */
+  get agent(): string {
+    return this.#settings.agent;
+  }
+
+  /** The id of this client, as the server knows it. */
+  get client(): string {
+    return this.#recorder.client;
+  }
+
+  /** Makes sure that the server is there, and starts the local one if need be. Calling it is optional. */
+  async start(): Promise<{ url: string }> {
+    const { url } = await this.#server.connect();
+    return { url };
+  }
+
+  /**
+   * Runs fn in a session: every interaction in it, also in what it starts, belongs to
+   * the session, whatever a framework calls it.
+   */
+  session<T>(session: string | Identity, fn: () => T): T {
+    const identity = typeof session === "string" ? { session } : session;
+    for (const [name, value] of Object.entries(identity)) if (value !== undefined) checkName(name, value);
+    return withIdentity(identity, fn);
+  }
+
+  /** Who an interaction belongs to, by what its context and the surrounding session say. */
+  identity(context: Context = {}): { session: string; user: string | undefined; parent: string | undefined } {
+    const around = currentIdentity();
+    const s = this.#settings;
+    return {
+      session: context.session ?? around.session ?? name(context.thread) ?? this.#session,
+      user: context.user ?? around.user ?? s.user,
+      parent: context.parent ?? around.parent ?? s.parent,
+    };
+  }
+
+  /**
+   * Asks for a decision on one interaction.
+   *
+   * @returns the decision, also when it is to block: see {@link denies}. When there is
+   * none and the failure mode lets the interaction pass, a decision that is `unguarded`.
+   * @throws {GuardUnavailable} when there is no decision and the failure mode is to refuse.
+   * @throws {GuardError} when the server refuses the question itself: a wrong key, for example.
+   */
+  async decide(interaction: Interaction): Promise<Decision> {
+    const ask = this.#prepare(interaction);
+    interaction.signal?.throwIfAborted();
+    const seq = this.#recorder.next();
+    const body = `${JSON.stringify({ ...ask, client: this.client, client_seq: seq })}`;
+    const answer = await this.#ask("/v1/inspect", body, [{ ask, seq }], interaction.signal);
+    if (typeof answer !== "string") return this.#decision(JSON.parse(answer.body) as Decision);
+    return this.#without(ask, seq, answer);
+  }
+
+  /** Asks for decisions on up to 256 interactions at once; see {@link Guard.decide}. */
+  async decideAll(interactions: readonly Interaction[], signal?: AbortSignal): Promise<Decision[]> {
+    if (interactions.length === 0) return [];
+    if (interactions.length > 256)
+      throw new RangeError(`decideAll takes up to 256 interactions, not ${interactions.length}.`);
+    const asked = interactions.map((i) => this.#prepare(i));
+    signal?.throwIfAborted();
+    const asks = asked.map((ask) => ({ ask, seq: this.#recorder.next() }));
+    const list = asks.map(({ ask, seq }) => ({ ...ask, client: this.client, client_seq: seq }));
+    const answer = await this.#ask("/v1/inspect/batch", JSON.stringify({ interactions: list }), asks, signal);
+    if (typeof answer !== "string") {
+      return (JSON.parse(answer.body) as { decisions: Decision[] }).decisions.map((d) => this.#decision(d));
+    }
+    const out: Decision[] = [];
+    let refused: unknown;
+    for (const { ask, seq } of asks) {
+      try {
+        out.push(this.#without(ask, seq, answer));
+      } catch (err) {
+        refused = err;
+      }
+    }
+    if (refused) throw refused;
+    return out;
+  }
+
+  /**
+   * Has a text decided on, and gives it back as it may be used: with secrets redacted
+   * where policy says so.
+   *
+   * @throws {GuardBlocked} when policy does not allow it.
+   */
+  async text<C extends Content>(
+    kind: Exclude<Kind, "tool_call">,
+    content: C,
+    context: Context & { tool?: Tool; role?: "system" | "user" | "assistant" } = {},
+  ): Promise<C> {
+    const d = await this.decide({ ...context, kind, content });
+    if (denies(d)) throw new GuardBlocked(d);
+    return d.decision === "redact" && d.content !== undefined ? (d.content as C) : content;
+  }
+
+  /** Has a tool call decided on before it runs. Never throws GuardBlocked or GuardUnavailable: a denied call is told to the model. */
+  async toolCall(tool: Tool, context: Context = {}): Promise<Verdict<Record<string, unknown>>> {
+    return await this.#verdict({ ...context, kind: "tool_call", tool }, (d) =>
+      d.decision === "redact" && d.arguments ? d.arguments : (tool.arguments ?? {}),
+    );
+  }
+
+  /** Has a tool's result decided on before the model reads it. Never throws GuardBlocked or GuardUnavailable. */
+  async toolResult<C extends Content>(tool: Tool, content: C, context: Context = {}): Promise<Verdict<C>> {
+    const { arguments: _, ...ref } = tool;
+    return await this.#verdict({ ...context, kind: "tool_result", tool: ref, content }, (d) =>
+      d.decision === "redact" && d.content !== undefined ? (d.content as C) : content,
+    );
+  }
+
+  /**
+   * Guards a tool's function: its call is decided on before it runs, and its result
+   * before it is returned.
+   *
+   * @returns a function that throws GuardBlocked or GuardUnavailable when denied.
+   */
+  tool<A extends Record<string, unknown>, R>(
+    name: string,
+    run: (args: A) => R | Promise<R>,
+    context: Context = {},
+  ): (args: A) => Promise<R> {
+    return async (args) => {
+      const call = await this.toolCall({ name, arguments: args }, context);
+      if (!call.allowed) throw call.error;
+      const result = await run(call.value as A);
+      const plain = typeof result === "string";
+      const read = await this.toolResult({ name }, plain ? result : (JSON.stringify(result) ?? ""), context);
+      if (!read.allowed) throw read.error;
+      if (plain) return read.value as R;
+      return read.decision.decision === "redact" ? (JSON.parse(read.value) as R) : result;
+    };
+  }
+
+  /**
+   * Gives a guarded one for what an agent is made of: a client of OpenAI (also Azure's)
+   * or Anthropic, or an object of a framework whose module is imported
+   * (`import "guardbook/mcp"`). What was given stays as it was.
+   */
+  wrap<T extends object>(value: T, context: Context = {}): T {
+    return wrapClient(value, this.#model(context)) ?? wrapWithLoaded(this, value, context);
+  }
+
+  /** As {@link Guard.wrap}, and imports the framework's module when it is needed. */
+  async wrapAsync<T extends object>(value: T, context: Context = {}): Promise<T> {
+    return wrapClient(value, this.#model(context)) ?? (await wrapWith(this, value, context));
+  }
+
+  /**
+   * A fetch for any client of a model provider's API that takes one. Requests go
+   * through the server; a block is the answer 403, which such clients do not retry, or
+   * ends a running stream with GuardBlocked. See {@link Guard.fetchWith}.
+   */
+  readonly fetch: typeof globalThis.fetch = (input, init) => this.fetchWith()(input, init);
+
+  /** As {@link Guard.fetch}; with `throw`, a block and an absent server reject with GuardBlocked and GuardUnavailable. */
+  fetchWith(
+    options: { onBlock?: "response" | "throw"; fetch?: typeof globalThis.fetch } & Context = {},
+  ): typeof globalThis.fetch {
+    const { onBlock = "response", fetch, ...context } = options;
+    return guardedFetch(this.#model(context), { onBlock, direct: fetch as FetchLike | undefined });
+  }
+
+  /** Tells the server what it could not be told yet; true when nothing is left. */
+  async flush(): Promise<boolean> {
+    return await this.#recorder.flush();
+  }
+
+  /** Flushes, and ends the connections. What could not be told stays on disk for the next process. */
+  async close(): Promise<void> {
+    await this.#recorder.close();
+    this.#server.close();
+  }
+
+  #model(context: Context): ModelGuard {
+    return {
+      client: this.client,
+      block: this.#settings.block,
+      budgetMs: this.#settings.budgetMs,
+      onUnavailable: { texts: this.#settings.onUnavailable, tools: this.#settings.onUnavailableTools },
+      server: this.#server,
+      recorder: this.#recorder,
+      identity: () => this.identity(context),
+      via: context.via,
+      answered: () => this.#answered(),
+    };
+  }
+
+  async #verdict<T>(interaction: Interaction, value: (d: Decision) => T): Promise<Verdict<T>> {
+    try {
+      const decision = await this.decide(interaction);
+      if (!denies(decision)) return { allowed: true, value: value(decision), decision };
+      const error = new GuardBlocked(decision);
+      return { allowed: false, message: error.message, error };
+    } catch (err) {
+      if (err instanceof GuardUnavailable) return { allowed: false, message: err.message, error: err };
+      throw err;
+    }
+  }
+
+  #prepare(i: Interaction): Ask {
+    if (!kinds.includes(i.kind))
+      throw new TypeError(`kind must be one of ${kinds.join(", ")}, not ${JSON.stringify(i.kind)}.`);
+    if (i.kind === "tool_call" ? !i.tool?.name : i.content === undefined) {
+      throw new TypeError(
+        i.kind === "tool_call" ? "A tool_call needs tool.name." : `An interaction of kind ${i.kind} needs content.`,
+      );
+    }
+    const via = i.via ?? "typescript";
+    if (!/^[a-z0-9._/-]{1,40}$/.test(via)) throw new TypeError("via must be 1 to 40 of a-z, 0-9, and ._/-.");
+    const { session, user, parent } = this.identity(i);
+    const args = i.kind === "tool_call" ? (i.tool?.arguments ?? {}) : undefined;
+    return {
+      kind: i.kind,
+      via,
+      session,
+      user,
+      parent,
+      role: i.role,
+      context: i.context === undefined ? undefined : well(i.context.slice(0, 200_000)),
+      content: typeof i.content === "string" ? well(i.content) : i.content,
+      tool: i.tool && { server: i.tool.server, name: i.tool.name, call_id: i.tool.callId, arguments: args },
+    };
+  }
+
+  /** The server's answer, or why there is none. */
+  async #ask(
+    path: string,
+    body: string,
+    asks: readonly { ask: Ask; seq: number }[],
+    signal?: AbortSignal,
+  ): Promise<Answer | string> {
+    try {
+      await this.#server.connect(); // the time that a first start takes is not the decision's
+      signal?.throwIfAborted();
+      if (!this.#server.breaker.allows()) return "the server did not answer before; it is asked again in a few seconds";
+      const answer = await this.#server.post(path, body, this.#settings.budgetMs, signal);
+      if (answer.status === 200) {
+        this.#answered();
+        return answer;
+      }
+      const said = message(answer);
+      if (answer.status >= 500) return said;
+      for (const { ask, seq } of asks) this.#note("refused", ask, seq, said);
+      throw new GuardError(`Guardbook refused the question (${answer.status}): ${said}`);
+    } catch (err) {
+      if (signal?.aborted) {
+        for (const { ask, seq } of asks) this.#note("unanswered", ask, seq, "the caller did not wait for the answer");
+        throw signal.reason;
+      }
+      if (err instanceof GuardError && !err.retryable) throw err;
+      return (err as Error).message;
+    }
+  }
+
+  #answered(): void {
+    this.#recorder.back();
+    if (this.#adopted) return;
+    this.#adopted = true;
+    void this.#recorder.adopt();
+  }
+
+  #without(ask: Ask, seq: number, reason: string): Decision {
+    const tool = ask.kind === "tool_call";
+    const open = (tool ? this.#settings.onUnavailableTools : this.#settings.onUnavailable) === "allow";
+    this.#recorder.away();
+    this.#note(open ? "unguarded" : "refused", ask, seq, reason);
+    if (!open) {
+      throw new GuardUnavailable(
+        `Guardbook could not be asked (${reason}), and ${tool ? "a tool call" : "this"} may not pass without a decision. Try again later.`,
+      );
+    }
+    return { decision: "allow", entry: "", rule: "", severity: "info", message: "", findings: [], unguarded: true };
+  }
+
+  #note(event: "unguarded" | "refused" | "unanswered", ask: Ask, seq: number, reason: string): void {
+    this.#recorder.note({
+      event,
+      seq,
+      via: ask.via,
+      kind: ask.kind,
+      session: ask.session,
+      ...(ask.tool && {
+        tool: { ...(ask.tool.server !== undefined && { server: ask.tool.server }), name: ask.tool.name },
+      }),
+      reason,
+    });
+  }
+
+  #decision(d: Decision): Decision {
+    return d;
+  }
+
+  async #record(body: string): Promise<Answer> {
+    if (body !== "") return await this.#server.post("/v1/record", body, 5_000);
+    await this.#server.ready(this.#settings.budgetMs);
+    return { status: 200, body: "" };
+  }
+}
+
+interface Ask {
+  kind: Kind;
+  via: string;
+  session: string;
+  user: string | undefined;
+  parent: string | undefined;
+  role: string | undefined;
+  context: string | undefined;
+  content: Content | undefined;
+  tool:
+    | {
+        server: string | undefined;
+        name: string;
+        call_id: string | undefined;
+        arguments: Record<string, unknown> | undefined;
+      }
+    | undefined;
+}
+
+/** Half of a surrogate pair is no text; the server reads strict UTF-8. */
+function well(s: string): string {
+  return s.isWellFormed() ? s : s.toWellFormed();
+}
+
+/** A framework's own id as it can be sent: as it is where possible, else its hash. */
+function name(id: string | undefined): string | undefined {
+  if (id === undefined || id === "") return undefined;
+  return nameable(id) ? id : `sha256:${createHash("sha256").update(id).digest("hex")}`;
+}
+
+function message(answer: Answer): string {
+  try {
+    const { error } = JSON.parse(answer.body) as { error?: { message?: unknown } };
+    if (typeof error?.message === "string") return error.message;
+  } catch {
+    // Not from Guardbook: a proxy in between, say.
+  }
+  return `HTTP status ${answer.status}`;
+}

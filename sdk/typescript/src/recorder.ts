@@ -1,0 +1,253 @@
+import { randomUUID } from "node:crypto";
+import type { Kind } from "./interaction.js";
+import { type Orphan, Spool } from "./spool.js";
+import type { Answer } from "./transport.js";
+import { uuid7 } from "./uuid.js";
+
+/** What could not be asked or told in time; see POST /v1/record. */
+export interface ClientEvent {
+  event: "unguarded" | "refused" | "unanswered" | "degraded" | "dropped";
+  seq?: number;
+  via?: string;
+  kind?: Kind;
+  session?: string;
+  tool?: { server?: string; name: string };
+  reason?: string;
+  from?: string;
+  to?: string;
+  count?: number;
+}
+
+/** Sends one call of POST /v1/record. */
+export type Send = (body: string) => Promise<Answer>;
+
+const shortest = 500;
+const longest = 10_000;
+
+// Who has something to tell when the process ends. One listener for all of them.
+const everyone = new Set<Recorder>();
+let listening = false;
+
+function listen(): void {
+  if (listening) return;
+  listening = true;
+  process.on("beforeExit", () => {
+    // Work that is begun here keeps the process for as long as it takes; when it
+    // has failed, nothing is begun again.
+    for (const r of everyone) if (r.pending && !r.tried) void r.flush().finally(() => (r.tried = true));
+  });
+  process.on("exit", () => {
+    for (const r of everyone) r.atExit();
+  });
+}
+
+/**
+ * Numbers the interactions of one client, and sees that each one that got no decision
+ * is told to the server: written to disk at once, sent when the server is there.
+ */
+export class Recorder {
+  /** The id of this client. */
+  readonly client: string = randomUUID();
+  /** The last try at the process's end was made. */
+  tried = false;
+  readonly #spool: Spool;
+  readonly #send: Send;
+  readonly #log: (line: string) => void;
+  #seq = 0;
+  #wait = shortest;
+  #timer: NodeJS.Timeout | undefined;
+  #flushing: Promise<boolean> | undefined;
+  #degraded: { from: string; count: number } | undefined;
+  #dropped = 0;
+  #dropStep = 1;
+  #memory: string[] = [];
+  #orphans: Orphan[] = [];
+  #complained = new Set<string>();
+
+  constructor(o: { data: string; owner: string; send: Send; log: (line: string) => void; limit?: number | undefined }) {
+    this.#spool = new Spool(o.data, o.owner, this.client, o.limit);
+    this.#send = o.send;
+    this.#log = o.log;
+    everyone.add(this);
+    listen();
+  }
+
+  /** The number of the next interaction. */
+  next(): number {
+    return ++this.#seq;
+  }
+
+  /** Whether there is something that the server does not know yet. */
+  get pending(): boolean {
+    return this.#spool.pending || this.#memory.length > 0 || this.#degraded !== undefined || this.#dropped > 0;
+  }
+
+  /** Writes an event down. It is on disk when this returns. */
+  note(e: ClientEvent): void {
+    this.#write(e);
+    this.#schedule();
+  }
+
+  /** The server was not there for an interaction. */
+  away(): void {
+    this.#degraded ??= { from: new Date().toISOString(), count: 0 };
+    this.#degraded.count++;
+    this.#schedule();
+  }
+
+  /** The server answered. */
+  back(): void {
+    if (!this.pending) return;
+    this.#endInterval();
+    this.#wait = shortest;
+    void this.flush();
+  }
+
+  /** Sends what there is; true when nothing is left. */
+  async flush(): Promise<boolean> {
+    this.#flushing ??= this.#run().finally(() => {
+      this.#flushing = undefined;
+    });
+    return await this.#flushing;
+  }
+
+  /** Tells what processes that are gone could not. What cannot be sent now is kept for the next time. */
+  async adopt(): Promise<void> {
+    this.#orphans.push(...this.#spool.adopt());
+    for (const orphan of this.#orphans.splice(0)) {
+      let told = true;
+      for (const lines of orphan.batches()) told = told && (await this.#tell(orphan.client, lines));
+      if (told) orphan.remove();
+      else this.#orphans.push(orphan);
+    }
+  }
+
+  /** Writes what is only in memory; for the process's end. */
+  atExit(): void {
+    try {
+      this.#endInterval();
+      this.#noteDropped(true);
+      this.#spool.close();
+    } catch {
+      // The process ends; there is no one left to tell.
+    }
+  }
+
+  /** Sends what can be sent, and stops. */
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.flush();
+    clearTimeout(this.#timer);
+    this.atExit();
+    everyone.delete(this);
+  }
+
+  #write(e: ClientEvent): void {
+    const line = JSON.stringify({ id: uuid7(), ts: new Date().toISOString(), ...e, reason: clip(e.reason) });
+    try {
+      if (this.#spool.append(line)) return;
+      this.#complain("full", "guardbook: the spool is full; what is left out is counted and told as such.");
+    } catch (err) {
+      this.#complain(
+        "disk",
+        `guardbook: the spool ${this.#spool.folder} cannot be written (${(err as Error).message}); up to 10000 events are kept in memory.`,
+      );
+      if (this.#memory.length < 10_000) {
+        this.#memory.push(line);
+        return;
+      }
+    }
+    this.#dropped++;
+    this.#noteDropped(false);
+  }
+
+  /** Says how many were left out: at 1, 2, 4, 8... so that a sudden end hides at most half. */
+  #noteDropped(all: boolean): void {
+    if (this.#dropped === 0 || (!all && this.#dropped < this.#dropStep)) return;
+    const line = JSON.stringify({
+      id: uuid7(),
+      ts: new Date().toISOString(),
+      event: "dropped",
+      count: this.#dropped,
+      reason: "the spool was full",
+    } satisfies ClientEvent & { id: string; ts: string });
+    try {
+      this.#spool.append(line, true);
+    } catch {
+      return; // counted on; the next try says it all
+    }
+    this.#dropStep = all ? 1 : this.#dropStep * 2;
+    this.#dropped = 0;
+  }
+
+  #endInterval(): void {
+    const d = this.#degraded;
+    if (!d) return;
+    this.#degraded = undefined;
+    this.#write({ event: "degraded", from: d.from, to: new Date().toISOString(), count: d.count });
+  }
+
+  #schedule(): void {
+    if (this.#timer) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#wait = Math.min(longest, this.#wait * 2);
+      void this.flush();
+    }, this.#wait);
+    this.#timer.unref();
+  }
+
+  async #run(): Promise<boolean> {
+    while (this.pending) {
+      if (this.#spool.pending) {
+        const { lines, bytes } = this.#spool.batch();
+        if (!(await this.#tell(this.client, lines))) break;
+        this.#spool.confirm(bytes);
+      } else if (this.#memory.length > 0) {
+        const lines = this.#memory.slice(0, 256);
+        if (!(await this.#tell(this.client, lines))) break;
+        this.#memory.splice(0, lines.length);
+      } else if (this.#degraded && !(await this.#tell(this.client, []))) {
+        break; // the server is still away: the interval goes on
+      } else {
+        this.#endInterval();
+        this.#noteDropped(true);
+        if (!this.#spool.pending) break;
+      }
+    }
+    if (this.pending) this.#schedule();
+    else this.#wait = shortest;
+    return !this.pending;
+  }
+
+  /** Whether the server has taken the lines. None: whether it is there. */
+  async #tell(client: string, lines: string[]): Promise<boolean> {
+    let answer: Answer;
+    try {
+      answer = await this.#send(
+        lines.length > 0 ? `{"client":${JSON.stringify(client)},"events":[${lines.join(",")}]}` : "",
+      );
+    } catch {
+      return false;
+    }
+    if (answer.status === 200) return true;
+    if (answer.status < 500) {
+      this.#complain(
+        `status ${answer.status}`,
+        `guardbook: the server does not take the record of what it could not be asked (${answer.status}: ${clip(answer.body)}). It stays in ${this.#spool.folder}.`,
+      );
+    }
+    return false;
+  }
+
+  #complain(what: string, line: string): void {
+    if (this.#complained.has(what)) return;
+    this.#complained.add(what);
+    this.#log(line);
+  }
+}
+
+function clip(s: string | undefined): string | undefined {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what has to go
+  return s?.slice(0, 200).replace(/[\u0000-\u001f\u007f-\u009f]/g, " ");
+}
