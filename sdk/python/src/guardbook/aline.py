@@ -67,7 +67,8 @@ class _Conversation(asyncio.Protocol):
         assert self.transport is not None
         loop = asyncio.get_running_loop()
         self._reader = AnswerReader()
-        future = self._answer = loop.create_future()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._answer = future
 
         def too_late() -> None:
             if not future.done():

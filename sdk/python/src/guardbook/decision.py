@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Mapping, Sequence, Union
+from typing import Any, Literal
 
 __all__ = ["Content", "Decision", "Finding", "Interaction", "Kind", "Tool"]
 
@@ -12,7 +13,7 @@ Kind = Literal["input", "output", "tool_call", "tool_result", "tool_definition",
 
 #: Texts of an interaction: a string, or parts ``{"type": "text", "text": ...}``. A part
 #: that is no text has only its type (``image``, ``audio``, ``file``).
-Content = Union[str, Sequence[Mapping[str, Any]]]
+Content = str | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

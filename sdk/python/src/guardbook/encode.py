@@ -6,7 +6,8 @@ import base64
 import dataclasses
 import json
 import math
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["dumps", "loads", "plain"]
 

@@ -6,7 +6,7 @@ are different errors on purpose: the first is final, the second may be tried aga
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from .decision import Decision, Finding
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib
 import itertools
 import logging
 import os
 import threading
 import uuid
 import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Iterable, Mapping, Sequence, TypeVar
+from typing import Any, TypeVar
 
 from . import encode, scope
 from .breaker import Breaker
@@ -233,6 +235,40 @@ class Guard:
         """``inspect`` for asyncio."""
         return _obey(await self.adecide(kind, content, **about))
 
+    # Whole clients, sessions and frameworks
+
+    def wrap(self, x: _T, **about: Any) -> _T:
+        """Guards an object, and gives back one that is used in its place.
+
+        - clients of OpenAI, Azure OpenAI and Anthropic, for threads and asyncio: a new
+          client of the same type, whose every request goes through the guard;
+        - a LangChain chat model; an MCP client session (``server=`` is the name by which
+          you know it); an agent of the OpenAI Agents SDK.
+
+        :raises TypeError: nothing is known about such an object.
+        """
+        from .wrap import wrap
+
+        wrapped: _T = wrap(self, x, about)
+        return wrapped
+
+    def langchain(self, **options: Any) -> Any:
+        """Middleware for LangChain's ``create_agent``; put it last in the list."""
+        return _framework("langchain").GuardMiddleware(self, **options)
+
+    def crewai(self, **options: Any) -> Any:
+        """Hooks for CrewAI; call it before ``Crew(...)``."""
+        return _framework("crewai").guard_crew(self, **options)
+
+    def openai_agents(self, agent: _T, **options: Any) -> _T:
+        """Guards an agent of the OpenAI Agents SDK, its tools and what it hands over to."""
+        guarded: _T = _framework("openai_agents").guard_agent(self, agent, **options)
+        return guarded
+
+    def claude(self, options: Any = None, **more: Any) -> Any:
+        """Options with hooks for the Claude Agent SDK."""
+        return _framework("claude").guard_options(self, options, **more)
+
     def fails_open(self, kind: str) -> bool:
         """Whether an interaction of this kind passes when no decision can be had."""
         if kind == "tool_call":
@@ -290,9 +326,7 @@ class Guard:
             return []
         path, body = _question(rows)
         try:
-            line = self._aline
-            if line is None or self._line is None or line.target != self._line.target:
-                line = await self._aready()
+            line = await self._aline_ready()
             answer = await line.ask(path, body, self._allowance())
         except Unreachable as err:
             return self._without(rows, err)
@@ -343,9 +377,7 @@ class Guard:
             told = encode.loads(answer.body)
             if answer.status == 200:
                 answers = told["decisions"] if len(rows) > 1 else [told]
-                if len(answers) != len(rows):
-                    raise ValueError
-                decisions = [read_decision(a, r["client_seq"]) for a, r in zip(answers, rows)]
+                decisions = [read_decision(a, r["client_seq"]) for a, r in zip(answers, rows, strict=True)]
             else:
                 message = str(told["error"]["message"])
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -397,8 +429,14 @@ class Guard:
         end = now()
         self._recorder.add(
             {
-                "id": uuid7(), "ts": end, "event": "degraded", "via": "python", "from": since, "to": end,
-                "count": count, "reason": self._breaker.reason,
+                "id": uuid7(),
+                "ts": end,
+                "event": "degraded",
+                "via": "python",
+                "from": since,
+                "to": end,
+                "count": count,
+                "reason": self._breaker.reason,
             }
         )
         return True
@@ -407,8 +445,13 @@ class Guard:
         """Records interactions that have no decision."""
         for row in rows:
             told: dict[str, Any] = {
-                "id": uuid7(), "seq": row["client_seq"], "ts": now(), "event": event, "via": row["via"],
-                "session": row["session"], "reason": reason,
+                "id": uuid7(),
+                "seq": row["client_seq"],
+                "ts": now(),
+                "event": event,
+                "via": row["via"],
+                "session": row["session"],
+                "reason": reason,
             }
             if row.get("kind"):
                 told["kind"] = row["kind"]
@@ -431,15 +474,20 @@ class Guard:
                 line = self._line
         return line
 
-    async def _aready(self) -> Any:
-        import asyncio
+    async def _aline_ready(self) -> Any:
+        line, aline = self._line, self._aline
+        if line is not None and aline is not None and aline.target is line.target:
+            return aline
+        if line is None:
+            line = await _in_thread(self._ready)
+        if self._aline is None or self._aline.target is not line.target:
+            from .aline import AsyncLine
 
-        from .aline import AsyncLine
-
-        line = self._line or await asyncio.to_thread(self._ready)
-        if self._aline is None or self._aline.target != line.target:
             self._aline = AsyncLine(line.target)
         return self._aline
+
+    def _next_number(self) -> int:
+        return next(self._numbers)
 
     def _find_local(self) -> Target:
         from .local import run_local
@@ -487,10 +535,25 @@ def unavailable(kind: str, reason: str) -> GuardUnavailable:
     )
 
 
+def _framework(name: str) -> Any:
+    return importlib.import_module(f"{__package__}.frameworks.{name}")
+
+
 def _obey(decision: Decision) -> Decision:
     if decision.blocked:
         raise GuardBlocked(decision)
     return decision
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Runs it in a thread, so that the event loop goes on."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # trio: it waits, this once
+        return work()
+    return await asyncio.to_thread(work)
 
 
 def _question(rows: list[dict[str, Any]]) -> tuple[str, bytes]:

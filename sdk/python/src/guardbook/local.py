@@ -82,7 +82,9 @@ def run_local(agent: str, data: Path) -> LocalServer:
         told: dict[str, Any] = json.loads(done.stdout)
         target = Target(told["url"].rstrip("/"), told["key"])
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise GuardError(f"{binary} is no guardbook that this SDK knows: `guardbook local` tells something else") from None
+        raise GuardError(
+            f"{binary} is no guardbook that this SDK knows: `guardbook local` tells something else"
+        ) from None
     return LocalServer(
         target=target,
         agent=str(told.get("agent", agent)),

@@ -13,9 +13,10 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from .line import Line
 from .spool import Origin, Spool, orphans
@@ -108,7 +109,9 @@ class Recorder:
                 self._spool.close()
                 self._spool = None
             if self._memory:
-                _log.error("Guardbook: %d events could be neither sent nor written to %s", len(self._memory), self._folder)
+                _log.error(
+                    "Guardbook: %d events could be neither sent nor written to %s", len(self._memory), self._folder
+                )
 
     def abandon(self) -> None:
         """In a forked child: forgets what is the parent's."""
@@ -146,8 +149,13 @@ class Recorder:
         if not self._dropped:
             return
         event = {
-            "id": uuid7(), "ts": now(), "event": "dropped", "reason": "the spool was full",
-            "from": self._dropped_from, "to": now(), "count": self._dropped,
+            "id": uuid7(),
+            "ts": now(),
+            "event": "dropped",
+            "reason": "the spool was full",
+            "from": self._dropped_from,
+            "to": now(),
+            "count": self._dropped,
         }
         if self._spool is not None and self._spool.append(event, reserve):
             self._dropped = 0

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Iterator
 
 __all__ = ["Scope", "current", "entered", "nameable"]
 
@@ -35,9 +35,7 @@ def current() -> Scope:
 
 
 @contextlib.contextmanager
-def entered(
-    session: str | None, user: str | None, parent: str | None, context: str | None
-) -> Iterator[Scope]:
+def entered(session: str | None, user: str | None, parent: str | None, context: str | None) -> Iterator[Scope]:
     """Sets what is given, keeps the rest, and restores all of it at the end."""
     given = {
         name: checked(name, value)

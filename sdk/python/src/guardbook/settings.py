@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import GuardError
@@ -91,9 +91,7 @@ def load(
         url=chosen_url,
         key=chosen_key if chosen_url else "",
         on_unavailable=choose("on_unavailable", on_unavailable, "allow", ("allow", "block")),
-        on_unavailable_tools=choose(
-            "on_unavailable_tools", on_unavailable_tools, "block", ("block", "allow")
-        ),
+        on_unavailable_tools=choose("on_unavailable_tools", on_unavailable_tools, "block", ("block", "allow")),
         block=choose("block", block, "raise", ("raise", "respond")),
         budget=_seconds("budget", budget, environ),
         data=Path(data) if data is not None else data_folder(environ),

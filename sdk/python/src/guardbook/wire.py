@@ -139,7 +139,8 @@ class AnswerReader:
         return True
 
     def _chunks(self) -> Answer | None:
-        parts, at = [], self._body_at
+        parts: list[bytes] = []
+        at = self._body_at
         while True:
             end = self._data.find(b"\r\n", at)
             if end < 0:
