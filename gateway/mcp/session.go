@@ -181,16 +181,15 @@ func blocked(q *request, text string) []byte {
 func (s *Session) enter(from Direction, q *request) *faultError {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bad := func(code, reason string) *faultError {
-		return &faultError{code: code, rpc: CodeInvalidRequest, reason: reason, id: q.id}
-	}
 	if old := s.pending[from][q.id]; old != nil && !old.cancelled {
-		f := bad("malformed_request", "the id of this request is that of another one that is under way")
-		f.id = "" // an answer with this id would be taken for the other's
-		return f
+		// No id: an answer with this one would be taken for the other's.
+		return &faultError{code: "malformed_request", rpc: CodeInvalidRequest, reason: "the id of this request is that of another one that is under way"}
 	}
-	if len(s.pending[from]) >= maxPending {
-		return bad(document.CodeTooLarge, "too many requests of this connection are under way")
+	if len(s.pending[from]) >= maxPending { // more than anybody waits for: one of them is given up
+		for id := range s.pending[from] {
+			delete(s.pending[from], id)
+			break
+		}
 	}
 	s.pending[from][q.id] = q
 	return nil
