@@ -31,6 +31,9 @@ var agentName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 // CheckAgentName says what is wrong with an agent's name; nil: nothing.
 func CheckAgentName(name string) error {
+	if name == guardbook.CanaryAgent {
+		return fmt.Errorf("%w agent name %q: it is the name of the instance's own test interactions", ErrInvalid, name)
+	}
 	if agentName.MatchString(name) {
 		return nil
 	}

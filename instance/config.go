@@ -29,6 +29,7 @@ type Config struct {
 	AnthropicKey      string // likewise; secret
 	BlockMode         string // respond | error: how a block is answered
 	ClientUpstreams   string // configured | any: where a client's request may ask to go
+	CanaryEvery       string // a duration, or off: how often test interactions are played
 	Webhook           string // address of the receiver "default"
 	WebhookSecret     string // its signing secret (whsec_...); secret
 	// Receivers are further receivers of alerts, by name; only from the file.
@@ -85,6 +86,8 @@ var settings = []setting{
 		field: func(c *Config) *string { return &c.BlockMode }, allowed: []string{"respond", "error"}},
 	{Name: "client-upstreams", Usage: "configured: a client may only name an upstream that is configured here; any: SDKs' clients go where they would have gone", Default: "configured",
 		field: func(c *Config) *string { return &c.ClientUpstreams }, allowed: []string{"configured", "any"}},
+	{Name: "canary-every", Usage: "how often the server plays test interactions to itself: a duration, or off", Default: "5m",
+		field: func(c *Config) *string { return &c.CanaryEvery }},
 	{Name: "webhook", Usage: "address that alerts are sent to (receiver \"default\")", field: func(c *Config) *string { return &c.Webhook }},
 	{Name: "webhook-secret", Usage: "signing secret of the webhook (whsec_...)", Secret: true,
 		field: func(c *Config) *string { return &c.WebhookSecret }},
@@ -142,6 +145,9 @@ func Load(flags map[string]string, getenv func(string) string, file string) (*Co
 }
 
 func (c *Config) check() error {
+	if _, err := c.canaryEvery(); err != nil {
+		return err
+	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen is %q (from %s): give HOST:PORT, for example 127.0.0.1:8787", c.Listen, c.Origins["listen"])
 	}
@@ -195,6 +201,7 @@ func readFile(path string) (map[string]string, further, error) {
 		AnthropicKey      string              `yaml:"anthropic_key"`
 		BlockMode         string              `yaml:"block_mode"`
 		ClientUpstreams   string              `yaml:"client_upstreams"`
+		CanaryEvery       string              `yaml:"canary_every"`
 		Webhook           string              `yaml:"webhook"`
 		WebhookSecret     string              `yaml:"webhook_secret"`
 		Receivers         map[string]Receiver `yaml:"receivers"`
@@ -224,7 +231,7 @@ func readFile(path string) (map[string]string, further, error) {
 		"data": doc.Data, "listen": doc.Listen, "policies": doc.Policies, "durability": doc.Durability,
 		"openai_upstream": doc.OpenAIUpstream, "anthropic_upstream": doc.AnthropicUpstream,
 		"openai_key": doc.OpenAIKey, "anthropic_key": doc.AnthropicKey, "block_mode": doc.BlockMode,
-		"client_upstreams": doc.ClientUpstreams, "webhook": doc.Webhook, "webhook_secret": doc.WebhookSecret,
+		"client_upstreams": doc.ClientUpstreams, "canary_every": doc.CanaryEvery, "webhook": doc.Webhook, "webhook_secret": doc.WebhookSecret,
 	}, further{doc.Receivers, doc.Upstreams}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/guardbook/guardbook/api"
 	"github.com/guardbook/guardbook/book"
+	"github.com/guardbook/guardbook/canary"
 	"github.com/guardbook/guardbook/dashboard"
 	"github.com/guardbook/guardbook/evidence"
 	"github.com/guardbook/guardbook/gateway"
@@ -19,8 +20,9 @@ import (
 // openDoors makes the handler of every path in interface.md: agents' doors first,
 // operators' behind them.
 func (i *Instance) openDoors(context.Context) error {
+	i.keys = canary.NewKeys(i.access)
 	i.gateway = gateway.New(gateway.Options{
-		Guard: gateway.NewGuard(i.guard), Keys: i.access, BlockMode: gateway.BlockMode(i.cfg.BlockMode), Log: i.log,
+		Guard: gateway.NewGuard(i.guard), Keys: i.keys, Canary: canary.Upstream(), BlockMode: gateway.BlockMode(i.cfg.BlockMode), Log: i.log,
 		Upstreams: i.upstreams(), AnyUpstream: i.cfg.ClientUpstreams == "any",
 	})
 	doors, err := i.providers()

@@ -25,6 +25,7 @@ import (
 	"github.com/guardbook/guardbook/archive"
 	"github.com/guardbook/guardbook/archive/sqlite"
 	"github.com/guardbook/guardbook/book"
+	"github.com/guardbook/guardbook/canary"
 	"github.com/guardbook/guardbook/clients"
 	"github.com/guardbook/guardbook/detect/pattern"
 	"github.com/guardbook/guardbook/evidence/derive"
@@ -59,6 +60,7 @@ type Instance struct {
 	clients      *clients.Clients
 	engine       *pattern.Engine
 	guard        *guard.Guard
+	keys         *canary.Keys
 	gateway      *gateway.Gateway
 	listener     net.Listener
 	server       *http.Server
@@ -131,7 +133,7 @@ func (i *Instance) openBook(ctx context.Context) (err error) {
 	_, err = i.book.AppendDurable(ctx, guardbook.Draft{Type: guardbook.TypeStart, Body: guardbook.StartEntry{
 		Version: i.build.Version, Boot: i.boot, Clean: opened.Clean, Previous: opened.Previous, Epoch: opened.Epoch, Lost: opened.Lost,
 		Durable: i.cfg.Durability, Detectors: i.engine.Layer() + " " + i.engine.Version(), Key: i.key.EpochVerifier(opened.Epoch),
-		Config: i.cfg.Fingerprint(),
+		Config: i.cfg.Fingerprint(), Canaries: i.cfg.canariesSetting(),
 	}})
 	if err != nil {
 		return fmt.Errorf("write the start entry: %w", err)
@@ -176,7 +178,7 @@ func (i *Instance) openReaders(ctx context.Context) error {
 	if i.book.Opened().Epoch == 1 {
 		return nil
 	}
-	alerting := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeAlert, guardbook.TypeNotification}
+	alerting := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeCanary, guardbook.TypeAlert, guardbook.TypeNotification}
 	return i.history(ctx, alerting, time.Time{}, func(e guardbook.Entry) error {
 		if e.Log == i.book.Origin() {
 			return nil // Run reads this log by itself
@@ -297,6 +299,8 @@ func (i *Instance) Run(ctx context.Context) error {
 		"kills":        i.followKills,
 		"policy":       i.policies.Run,
 		"heartbeat":    func(ctx context.Context) error { i.beat(ctx); return nil },
+		// With ctx: a test that the end of the run cuts off is no miss.
+		"canaries": func(context.Context) error { return i.playCanaries(ctx) },
 	} {
 		wg.Go(func() {
 			if err := fn(work); err != nil && work.Err() == nil {

@@ -192,6 +192,11 @@ func titleOf(d *guardbook.DecisionEntry, class guardbook.Class) string {
 		tool = " " + d.Tool.Name
 	}
 	title := strings.Map(visible, fmt.Sprintf("%s: %s %s in %s%s", d.Agent, what, verb, d.Kind, tool))
+	return clipTitle(title)
+}
+
+// clipTitle keeps a title within a line.
+func clipTitle(title string) string {
 	if len(title) > 200 {
 		title = strings.ToValidUTF8(title[:197], "") + "..."
 	}

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/guardbook/guardbook"
@@ -27,6 +28,12 @@ func (a *Alerts) Apply(e guardbook.Entry) error {
 			return err
 		}
 		a.applyDecision(e, &b)
+	case guardbook.TypeCanary:
+		b, err := guardbook.Body[guardbook.CanaryEntry](e)
+		if err != nil || b.OK {
+			return err
+		}
+		a.applyMiss(e, &b)
 	case guardbook.TypeAlert:
 		b, err := guardbook.Body[guardbook.AlertEntry](e)
 		if err != nil {
@@ -64,6 +71,32 @@ func (a *Alerts) applyDecision(e guardbook.Entry, d *guardbook.DecisionEntry) {
 	}
 	a.work[x.ID] = x
 }
+
+// applyMiss opens or counts the alert of an entry path whose test interaction was
+// not caught. No policy names its receiver: it goes to the default one.
+func (a *Alerts) applyMiss(e guardbook.Entry, b *guardbook.CanaryEntry) {
+	rule := "canary/" + b.Path
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := keyOf(e.Tenant, guardbook.CanaryAgent, rule, guardbook.ClassAnomaly)
+	x := a.open[key]
+	if x == nil {
+		title := strings.Map(visible, "detection missed a test on "+b.Path+": "+b.Cell)
+		x = &alert{Alert: Alert{
+			ID: e.ID, Key: key, State: StateOpen, Severity: guardbook.High, Title: clipTitle(title),
+			Tenant: e.Tenant, Agent: guardbook.CanaryAgent, Rule: rule, Class: guardbook.ClassAnomaly, Receiver: defaultReceiver,
+			Opened: e.TS, Delivery: DeliveryPending, Reopens: a.lastClosed[key],
+			Facts: Facts{Event: e.ID, Time: e.TS, Findings: []guardbook.Finding{}},
+		}}
+		a.alerts[x.ID], a.open[key] = x, x
+	}
+	x.Count++
+	x.Event, x.Updated = e.ID, e.TS
+	a.work[x.ID] = x
+}
+
+// defaultReceiver is who is told of what no policy names a receiver for.
+const defaultReceiver = "default"
 
 func factsOf(e guardbook.Entry, d *guardbook.DecisionEntry) Facts {
 	const most = 10

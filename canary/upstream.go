@@ -1,0 +1,122 @@
+package canary
+
+import (
+	"bytes"
+	"encoding/json/v2"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/demo/standin"
+)
+
+// headerSaw tells the test what its upstream was sent.
+const (
+	headerSaw   = "Canary-Saw"
+	sawMarker   = "marker"
+	sawRedacted = "redacted"
+	sawNeither  = "neither"
+)
+
+// The scripts of the upstream.
+const (
+	scriptPlain = "canary-plain"
+	scriptText  = "canary-text"
+	scriptCall  = "canary-call"
+)
+
+// model names the script for a test.
+func model(kind guardbook.Kind, planted bool) string {
+	switch {
+	case !planted:
+		return standin.Model + "/" + scriptPlain
+	case kind == guardbook.KindToolCall:
+		return standin.Model + "/" + scriptCall
+	}
+	return standin.Model + "/" + scriptText
+}
+
+// upstream answers tests from within the process.
+type upstream struct{ providers http.Handler }
+
+// Upstream is what the gateway puts in the place of every provider for the test
+// agent. It opens no connection: it is a function from request to answer.
+func Upstream() http.RoundTripper {
+	return upstream{standin.New(map[string]standin.Script{
+		scriptPlain: func(int, string) standin.Turn { return standin.Turn{Text: "Hello."} },
+		scriptText:  func(int, string) standin.Turn { return standin.Turn{Text: Text()} },
+		scriptCall: func(int, string) standin.Turn {
+			b, _ := json.Marshal(map[string]string{"text": Text()}) // strings marshal
+			return standin.Turn{Calls: []standin.Call{{Name: "note", Arguments: string(b)}}}
+		},
+	})}
+}
+
+// RoundTrip answers a request.
+func (u upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	var body []byte
+	if r.Body != nil {
+		var err error
+		body, err = io.ReadAll(r.Body)
+		_ = r.Body.Close() // it was in memory
+		if err != nil {
+			return nil, fmt.Errorf("read a test: %w", err)
+		}
+	}
+	w := &answer{header: http.Header{}}
+	_, api, _ := strings.Cut(r.URL.Path, "/v1/")
+	switch api {
+	case "messages/count_tokens":
+		w.json(`{"input_tokens":1}`)
+	case "messages/batches":
+		w.json(`{"id":"msgbatch_canary","type":"message_batch","processing_status":"ended"}`)
+	default:
+		provider := "/openai/v1/"
+		if api == "messages" {
+			provider = "/anthropic/v1/"
+		}
+		in := r.Clone(r.Context())
+		in.URL.Path, in.URL.RawPath = provider+api, ""
+		in.Body = io.NopCloser(bytes.NewReader(body))
+		u.providers.ServeHTTP(w, in)
+	}
+	saw := sawNeither
+	switch {
+	case bytes.Contains(body, []byte(Marker)):
+		saw = sawMarker
+	case bytes.Contains(body, []byte(redacted)):
+		saw = sawRedacted
+	}
+	w.header.Set(headerSaw, saw)
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return &http.Response{
+		Status: fmt.Sprintf("%d %s", w.status, http.StatusText(w.status)), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: w.header, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Request: r,
+	}, nil
+}
+
+// answer is an answer in memory.
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header { return a.header }
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+func (a *answer) json(body string) {
+	a.header.Set("Content-Type", "application/json")
+	_, _ = io.WriteString(a, body) // memory takes everything
+}
