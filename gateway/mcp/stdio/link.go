@@ -94,7 +94,9 @@ func dial(ctx context.Context, at Address, server string, header http.Header) (*
 func refusal(resp *http.Response, at string) error {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // without it, the status says enough
 	var told struct {
-		Error struct{ Message string } `json:"error"`
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
 	}
 	text := fmt.Sprintf("the Guardbook server at %s answered %s", at, resp.Status)
 	if json.Unmarshal(b, &told) == nil && told.Error.Message != "" {
