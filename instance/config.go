@@ -36,6 +36,8 @@ type Config struct {
 	Receivers map[string]Receiver
 	// Upstreams are further providers by name, each at /up/NAME; only from the file.
 	Upstreams map[string]Upstream
+	// MCPServers are the guarded MCP servers by name, each at /mcp/NAME; only from the file.
+	MCPServers map[string]MCPServer
 	// Origins says where each setting came from, by the setting's name.
 	Origins map[string]string
 }
@@ -120,7 +122,7 @@ func Load(flags map[string]string, getenv func(string) string, file string) (*Co
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Receivers: more.receivers, Upstreams: more.upstreams, Origins: map[string]string{}}
+	c := &Config{Receivers: more.receivers, Upstreams: more.upstreams, MCPServers: more.servers, Origins: map[string]string{}}
 	for _, s := range settings {
 		value, origin := s.Default, "default"
 		switch {
@@ -145,6 +147,9 @@ func Load(flags map[string]string, getenv func(string) string, file string) (*Co
 }
 
 func (c *Config) check() error {
+	if err := checkMCPServers(c.MCPServers); err != nil {
+		return err
+	}
 	if _, err := c.canaryEvery(); err != nil {
 		return err
 	}
@@ -179,6 +184,7 @@ func (c *Config) check() error {
 type further struct {
 	receivers map[string]Receiver
 	upstreams map[string]Upstream
+	servers   map[string]MCPServer
 }
 
 // readFile reads the config file strictly: unknown keys are errors with their place.
@@ -191,28 +197,29 @@ func readFile(path string) (map[string]string, further, error) {
 		return nil, further{}, fmt.Errorf("read config: %w", err)
 	}
 	var doc struct {
-		Data              string              `yaml:"data"`
-		Listen            string              `yaml:"listen"`
-		Policies          string              `yaml:"policies"`
-		Durability        string              `yaml:"durability"`
-		OpenAIUpstream    string              `yaml:"openai_upstream"`
-		AnthropicUpstream string              `yaml:"anthropic_upstream"`
-		OpenAIKey         string              `yaml:"openai_key"`
-		AnthropicKey      string              `yaml:"anthropic_key"`
-		BlockMode         string              `yaml:"block_mode"`
-		ClientUpstreams   string              `yaml:"client_upstreams"`
-		CanaryEvery       string              `yaml:"canary_every"`
-		Webhook           string              `yaml:"webhook"`
-		WebhookSecret     string              `yaml:"webhook_secret"`
-		Receivers         map[string]Receiver `yaml:"receivers"`
-		Upstreams         map[string]Upstream `yaml:"upstreams"`
+		Data              string               `yaml:"data"`
+		Listen            string               `yaml:"listen"`
+		Policies          string               `yaml:"policies"`
+		Durability        string               `yaml:"durability"`
+		OpenAIUpstream    string               `yaml:"openai_upstream"`
+		AnthropicUpstream string               `yaml:"anthropic_upstream"`
+		OpenAIKey         string               `yaml:"openai_key"`
+		AnthropicKey      string               `yaml:"anthropic_key"`
+		BlockMode         string               `yaml:"block_mode"`
+		ClientUpstreams   string               `yaml:"client_upstreams"`
+		CanaryEvery       string               `yaml:"canary_every"`
+		Webhook           string               `yaml:"webhook"`
+		WebhookSecret     string               `yaml:"webhook_secret"`
+		Receivers         map[string]Receiver  `yaml:"receivers"`
+		Upstreams         map[string]Upstream  `yaml:"upstreams"`
+		MCPServers        map[string]MCPServer `yaml:"mcp_servers"`
 	}
 	if err := yaml.UnmarshalWithOptions(b, &doc, yaml.Strict()); err != nil {
 		var known []string
 		for _, s := range settings {
 			known = append(known, s.key())
 		}
-		return nil, further{}, fmt.Errorf("read config %s: %w\nknown keys: %s, receivers, upstreams", path, err, strings.Join(known, ", "))
+		return nil, further{}, fmt.Errorf("read config %s: %w\nknown keys: %s, receivers, upstreams, mcp_servers", path, err, strings.Join(known, ", "))
 	}
 	for name, r := range doc.Receivers {
 		if r.Webhook == "" {
@@ -232,7 +239,7 @@ func readFile(path string) (map[string]string, further, error) {
 		"openai_upstream": doc.OpenAIUpstream, "anthropic_upstream": doc.AnthropicUpstream,
 		"openai_key": doc.OpenAIKey, "anthropic_key": doc.AnthropicKey, "block_mode": doc.BlockMode,
 		"client_upstreams": doc.ClientUpstreams, "canary_every": doc.CanaryEvery, "webhook": doc.Webhook, "webhook_secret": doc.WebhookSecret,
-	}, further{doc.Receivers, doc.Upstreams}, nil
+	}, further{doc.Receivers, doc.Upstreams, doc.MCPServers}, nil
 }
 
 var upstreamName = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
@@ -270,6 +277,7 @@ func (c *Config) Show() []Shown {
 			out = append(out, Shown{"upstreams." + name + ".key", hide(u.Key), "file"})
 		}
 	}
+	out = append(out, shownMCPServers(c.MCPServers)...)
 	for _, name := range slices.Sorted(maps.Keys(c.Receivers)) {
 		out = append(out, Shown{"receivers." + name, withoutPath(c.Receivers[name].Webhook), "file"})
 	}

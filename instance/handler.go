@@ -37,6 +37,9 @@ func (i *Instance) openDoors(context.Context) error {
 		Stopping: i.stopping, Log: i.log,
 	})
 	mux := http.NewServeMux()
+	if err := i.serveMCP(mux, doors); err != nil {
+		return err
+	}
 	for prefix, door := range doors {
 		mux.Handle(prefix, door)
 	}

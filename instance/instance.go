@@ -62,6 +62,7 @@ type Instance struct {
 	guard        *guard.Guard
 	keys         *canary.Keys
 	gateway      *gateway.Gateway
+	mcp          mcpParts
 	listener     net.Listener
 	server       *http.Server
 	stopping     chan struct{}
@@ -83,7 +84,7 @@ func Start(ctx context.Context, cfg *Config, build derive.Tool, log *slog.Logger
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w (guardbook doctor tells who has the port)", cfg.Listen, err)
 	}
-	for _, step := range []func(context.Context) error{i.openBook, i.openReaders, i.openAccess, i.openGuard, i.openDoors} {
+	for _, step := range []func(context.Context) error{i.openBook, i.openReaders, i.openAccess, i.openGuard, i.openPins, i.openDoors} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -178,7 +179,7 @@ func (i *Instance) openReaders(ctx context.Context) error {
 	if i.book.Opened().Epoch == 1 {
 		return nil
 	}
-	alerting := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeCanary, guardbook.TypeAlert, guardbook.TypeNotification}
+	alerting := []guardbook.EntryType{guardbook.TypeDecision, guardbook.TypeCanary, guardbook.TypeTool, guardbook.TypeAlert, guardbook.TypeNotification}
 	return i.history(ctx, alerting, time.Time{}, func(e guardbook.Entry) error {
 		if e.Log == i.book.Origin() {
 			return nil // Run reads this log by itself
@@ -327,6 +328,7 @@ func (i *Instance) Run(ctx context.Context) error {
 	if i.server.Shutdown(grace) != nil {
 		_ = i.server.Close() // what is still running is cut: its stream entry says so
 	}
+	i.closeMCP()
 	if appendErr := i.guard.Record(context.Background(), i.heartbeat(), guardbook.Draft{
 		Type: guardbook.TypeStop, Body: guardbook.StopEntry{Boot: i.boot, Reason: "told to stop"},
 	}); appendErr != nil {
@@ -361,6 +363,7 @@ func (i *Instance) close() {
 	if i.listener != nil {
 		_ = i.listener.Close()
 	}
+	i.closeMCP()
 	if i.gateway != nil {
 		i.gateway.Close()
 	}

@@ -34,6 +34,12 @@ func (a *Alerts) Apply(e guardbook.Entry) error {
 			return err
 		}
 		a.applyMiss(e, &b)
+	case guardbook.TypeTool:
+		b, err := guardbook.Body[guardbook.ToolEntry](e)
+		if err != nil || b.Op != opQuarantined {
+			return err
+		}
+		a.applyQuarantine(e, &b)
 	case guardbook.TypeAlert:
 		b, err := guardbook.Body[guardbook.AlertEntry](e)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/respond"
 )
 
 // The operations of a ToolEntry.
@@ -39,10 +40,11 @@ const (
 
 // What kind of error it is, for errors.Is.
 var (
-	ErrInvalid  = errors.New("invalid")
-	ErrNotFound = errors.New("not found")
-	ErrConflict = errors.New("conflict")
-	ErrCorrupt  = errors.New("corrupt")
+	ErrInvalid     = respond.ErrInvalid     // the request itself is wrong
+	ErrNotFound    = respond.ErrNotFound    // there is no such tool
+	ErrConflict    = respond.ErrConflict    // the state does not allow it
+	ErrNotRecorded = respond.ErrNotRecorded // the book could not be written
+	ErrCorrupt     = errors.New("corrupt")  // the pins could not be rebuilt from the book
 )
 
 type problem struct {
@@ -173,6 +175,9 @@ func (s *Store) fold(id, ts string, b guardbook.ToolEntry) error {
 		t.State, t.Offered, t.Removed = Quarantined, b.Hash, false
 	case OpRejected:
 		t.State, t.Offered = Rejected, b.Hash
+		if t.Hash == b.Hash { // what was trusted is so no more
+			t.Hash = ""
+		}
 	case OpRemoved:
 		t.Removed = true
 		return nil
@@ -213,7 +218,8 @@ func (s *Store) Page(ctx context.Context, agent, tenant string, of Server, p Pag
 			step(OpQuarantined, d.Name, d.Hash, "", "new")
 		case t.Hash == d.Hash && (t.State != Pinned || t.Removed):
 			step(OpRestored, d.Name, d.Hash, "", "")
-		case t.Hash == d.Hash, t.State != Pinned && t.Offered == d.Hash: // as it was
+		case t.Hash == d.Hash, t.State == Rejected && t.Offered == d.Hash,
+			t.State == Quarantined && t.Offered == d.Hash && !t.Removed: // as it was
 		default:
 			step(OpQuarantined, d.Name, d.Hash, t.Hash, "changed")
 		}
@@ -264,7 +270,7 @@ func (s *Store) write(ctx context.Context, tenant string, steps []guardbook.Tool
 		drafts[i] = guardbook.Draft{ID: uuid.Must(uuid.NewV7()).String(), Type: guardbook.TypeTool, Time: now, Tenant: tenant, Body: steps[i]}
 	}
 	if err := s.o.Recorder.AppendDurable(context.WithoutCancel(ctx), drafts...); err != nil {
-		return fmt.Errorf("the book cannot be written, so no change of tools takes effect: %w", err)
+		return fmt.Errorf("%w: the book cannot be written, so no change of tools takes effect: %w", ErrNotRecorded, err)
 	}
 	for i, d := range drafts {
 		if err := s.fold(d.ID, now.Format(guardbook.TimeLayout), steps[i]); err != nil {

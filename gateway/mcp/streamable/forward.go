@@ -176,7 +176,7 @@ func (x *exchange) scanned(body []byte) []byte {
 	in := guardbook.Interaction{Kind: guardbook.KindToolResult, Tenant: x.who.Tenant, Agent: x.who.Agent, Session: x.who.Session,
 		User: x.who.User, Parent: x.who.Parent, Path: entryPath + "/http-error",
 		Tool: &guardbook.Tool{Server: x.up.name, Name: "http-error"}, Content: []guardbook.Part{guardbook.TextPart(string(body))}}
-	ds, err := x.o.Keeper.Decide(context.WithoutCancel(x.ctx), &in)
+	ds, err := x.keeper.Decide(context.WithoutCancel(x.ctx), &in)
 	if err != nil || len(ds) != 1 {
 		return nil
 	}
@@ -192,7 +192,7 @@ func (x *exchange) scanned(body []byte) []byte {
 
 func (x *exchange) record(f *gateway.Refusal) {
 	f.Agent, f.Session, f.Tenant = x.who.Agent, x.who.Session, x.who.Tenant
-	x.o.Keeper.Refused(context.WithoutCancel(x.ctx), guardbook.RefusalEntry{Agent: f.Agent, Session: f.Session, Path: entryPath, Status: f.Status, Code: f.Code, Message: f.Message})
+	x.keeper.Refused(context.WithoutCancel(x.ctx), guardbook.RefusalEntry{Agent: f.Agent, Session: f.Session, Path: entryPath, Status: f.Status, Code: f.Code, Message: f.Message})
 }
 
 // broken refuses an answer that cannot be read.

@@ -119,7 +119,7 @@ func (x *exchange) open() *gateway.Refusal {
 }
 
 func (x *exchange) newSession() *mcp.Session {
-	return mcp.NewSession(mcp.Options{Keeper: x.o.Keeper, Server: x.up.server, Caller: x.who, Version: x.r.Header.Get(headerMCP), Now: x.o.Now})
+	return mcp.NewSession(mcp.Options{Keeper: x.keeper, Server: x.up.server, Caller: x.who, Version: x.r.Header.Get(headerMCP), Now: x.o.Now})
 }
 
 // named is the session of the interactions of a client that names none: that of its

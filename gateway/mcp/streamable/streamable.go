@@ -40,7 +40,7 @@ type Upstream struct {
 // Options are what a Handler is made of. Gateway and Keeper are required.
 type Options struct {
 	Gateway *gateway.Gateway
-	Keeper  mcp.Keeper
+	Keeper  func(tenant string) mcp.Keeper
 	Servers map[string]Upstream // by the name in the path and in policies
 
 	BodyLimit     int64         // of one message; default mcp.MaxMessage
@@ -49,6 +49,7 @@ type Options struct {
 	WriteTimeout  time.Duration // how long a client may take to accept a piece; default 60 s
 	KeepAlive     time.Duration // how long a stream stays silent before a comment; default 10 s
 	Transport     http.RoundTripper
+	Stopping      <-chan struct{} // closed when the server stops: streams that never end by themselves end
 	Log           *slog.Logger
 	Now           func() time.Time
 }
@@ -164,10 +165,12 @@ func rpcError(id string, code int, message string) []byte {
 	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":%d,"message":%s}}`, id, code, document.Quote(message))
 }
 
+// MetadataPath is where servers' OAuth metadata is, followed by the server's name.
+const MetadataPath = "/.well-known/oauth-protected-resource/mcp/"
+
 const (
 	prefix      = "/mcp/"
-	metaPrefix  = "/.well-known/oauth-protected-resource/mcp/"
-	entryPath   = "mcp"
+		entryPath   = "mcp"
 	headerID    = "Mcp-Session-Id"
 	headerSince = "Last-Event-Id"
 	headerMCP   = "Mcp-Protocol-Version"
@@ -175,7 +178,7 @@ const (
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
-	if name, ok := strings.CutPrefix(path, metaPrefix); ok {
+	if name, ok := strings.CutPrefix(path, MetadataPath); ok {
 		h.serveMetadata(w, r, name)
 		return
 	}
@@ -196,7 +199,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.o.Gateway.Refuse(r.Context(), w, errorShape{}, entryPath, refusal)
 		return
 	}
-	x := &exchange{Handler: h, w: w, r: r, who: c}
+	x := &exchange{Handler: h, w: w, r: r, who: c, keeper: h.o.Keeper(c.Tenant)}
 	up := h.servers[strings.TrimPrefix(path, prefix)]
 	if up == nil || !strings.HasPrefix(path, prefix) {
 		x.refuse(&gateway.Refusal{Status: http.StatusNotFound, Code: "endpoint_refused",
@@ -224,6 +227,7 @@ type exchange struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	who     gateway.Caller
+	keeper  mcp.Keeper
 	up      *upstream
 	ctx     context.Context // ends when the client goes, and when a kill covers the caller
 	session *mcp.Session
@@ -263,6 +267,16 @@ func (x *exchange) serve() {
 		if x.contained() {
 			return
 		}
+		long, end := context.WithCancel(x.ctx)
+		defer end()
+		go func() {
+			select {
+			case <-x.o.Stopping: // nil: never
+				end()
+			case <-long.Done():
+			}
+		}()
+		x.ctx = long
 		x.forward(nil)
 	case http.MethodDelete: // also of a contained agent: it only ends something
 		x.forward(nil)
