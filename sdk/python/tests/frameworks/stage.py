@@ -178,7 +178,12 @@ def plan(*turns: Any) -> str:
         elif isinstance(turn, list):
             turn = {"calls": [{"name": n, "arguments": a} for n, a in turn]}
         told.append(turn)
-    code = base64.urlsafe_b64encode(json.dumps(told).encode()).decode().rstrip("=")
+    text = json.dumps(told)
+    # The guard reads through base64, and a model's name is a text like any other: what
+    # the model will say must not be found in it.
+    for secret in (SECRET, MAIL):
+        text = text.replace(secret, "".join(f"\\u{ord(c):04x}" for c in secret))
+    code = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
     return f"guardbook-stand-in/plan:{code}"
 
 

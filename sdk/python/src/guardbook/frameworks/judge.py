@@ -18,6 +18,7 @@ from typing import Any, Callable, Mapping, Sequence
 from .. import scope
 from ..decision import Content, Decision, Interaction, Kind, Tool
 from ..errors import GuardBlocked, GuardError, GuardUnavailable
+from ..models import _Guarded
 
 __all__ = ["Judge", "Question", "Ruling", "json_text", "parts_of", "text_of"]
 
@@ -54,7 +55,9 @@ class Question:
 
     def says_something(self) -> bool:
         """Whether there is anything to rule on."""
-        return self.kind == "tool_call" or bool(self.content)
+        if self.kind == "tool_call" or isinstance(self.content, str):
+            return self.kind == "tool_call" or bool(self.content)
+        return any(p.get("type") != "text" or p.get("text") for p in self.content or ())
 
     def digest(self) -> bytes:
         """Names the question: equal digests, equal questions."""
@@ -152,15 +155,15 @@ class Judge:
                 rulings[i] = ruling
         return rulings
 
-    def ask_new(self, *questions: Question) -> list[Ruling]:
-        """As ask, but what is known is not asked about, except for the last question:
-        no model is called without a decision."""
-        rulings, asked = self._split(questions)
+    def ask_new(self, *questions: Question, one: bool = False) -> list[Ruling]:
+        """As ask, but what is known is not asked about. With ``one``, the last question
+        is, if everything is known: no model is called without a decision."""
+        rulings, asked = self._split(questions, one)
         return self._merge(questions, rulings, asked, self.ask(*(questions[i] for i in asked)))
 
-    async def aask_new(self, *questions: Question) -> list[Ruling]:
+    async def aask_new(self, *questions: Question, one: bool = False) -> list[Ruling]:
         """As ask_new, without holding the event loop."""
-        rulings, asked = self._split(questions)
+        rulings, asked = self._split(questions, one)
         return self._merge(questions, rulings, asked, await self.aask(*(questions[i] for i in asked)))
 
     def learn(self, question: Question, ruling: Ruling) -> None:
@@ -177,7 +180,7 @@ class Judge:
             while len(self._known) > 4096:
                 self._known.popitem(last=False)
 
-    def _split(self, questions: Sequence[Question]) -> tuple[dict[int, Ruling], list[int]]:
+    def _split(self, questions: Sequence[Question], one: bool) -> tuple[dict[int, Ruling], list[int]]:
         known: dict[int, Ruling] = {}
         oldest = self._clock() - self._keep
         with self._lock:
@@ -186,7 +189,7 @@ class Judge:
                 if found is not None and found[0] >= oldest:
                     known[i] = found[1]
         asked = [i for i, q in enumerate(questions) if i not in known and q.says_something()]
-        if not asked:
+        if one and not asked:
             asked = [i for i, q in enumerate(questions) if q.says_something()][-1:]
         return known, asked
 
@@ -223,6 +226,11 @@ def _failed(question: Question, err: Exception) -> Ruling:
     )
     failed.__cause__ = err
     return Ruling(error=failed)
+
+
+def is_guarded(client: Any) -> bool:
+    """Whether the requests of a model client (of OpenAI, Anthropic) are guarded."""
+    return isinstance(getattr(client, "_client", None), _Guarded)
 
 
 def json_text(value: Any) -> str:

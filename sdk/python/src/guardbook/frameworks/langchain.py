@@ -25,7 +25,7 @@ from langgraph.types import Command
 
 from ..decision import Tool
 from ..errors import GuardBlocked
-from .judge import Judge, Question, Ruling, arguments_of, json_text, parts_of, put_back, task_of, text_of
+from .judge import Judge, Question, Ruling, arguments_of, is_guarded, json_text, parts_of, put_back, task_of, text_of
 
 __all__ = ["GuardMiddleware", "guard_model"]
 
@@ -284,6 +284,9 @@ def _rest(command: Command) -> dict[str, Any]:
 
 # Models.
 
+#: Where ChatOpenAI and ChatAnthropic keep their clients.
+_CLIENTS = ("root_client", "root_async_client", "_client", "_async_client")
+
 
 def guard_model(guard: Any, model: Any) -> Any:
     """A copy of a chat model that is guarded wherever it is used.
@@ -292,7 +295,7 @@ def guard_model(guard: Any, model: Any) -> Any:
     every other model is judged in one piece, and a denied call raises GuardBlocked.
     """
     clients: dict[str, Any] = {}
-    for name in ("root_client", "root_async_client", "_client", "_async_client"):
+    for name in _CLIENTS:
         client = getattr(model, name, None)
         if type(client).__module__.split(".")[0] in ("openai", "anthropic"):
             clients[name] = guard.wrap(client)
@@ -305,13 +308,14 @@ def guard_model(guard: Any, model: Any) -> Any:
         copy.__dict__["client"] = clients["root_client"].chat.completions
     if "root_async_client" in clients:
         copy.__dict__["async_client"] = clients["root_async_client"].chat.completions
-    copy.__dict__["guardbook_client"] = True
     return copy
 
 
 def is_guarded_client(model: Any) -> bool:
     """Whether a model's HTTP clients are guarded."""
-    return bool(getattr(model, "__dict__", {}).get("guardbook_client"))
+    held = getattr(model, "__dict__", {})
+    clients = [held[name] for name in _CLIENTS if held.get(name) is not None]
+    return bool(clients) and all(is_guarded(client) for client in clients)
 
 
 @dataclass(frozen=True)
@@ -459,7 +463,7 @@ def _subclass(cls: Any) -> Any:
 
     def generate(self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
         hooks: _Hooks = self.__dict__["guardbook_hooks"]
-        sent = hooks.before(messages, kwargs, hooks.judge.ask_new(*hooks.questions(messages, kwargs)))
+        sent = hooks.before(messages, kwargs, hooks.judge.ask_new(*hooks.questions(messages, kwargs), one=True))
         result = cls._generate(self, sent, stop=stop, **kwargs)
         return hooks.after(result, hooks.judge.ask(*hooks.answers(result, sent)))
 
@@ -467,7 +471,7 @@ def _subclass(cls: Any) -> Any:
         if not own_async:  # runs _generate, ours, in a thread
             return await BaseChatModel._agenerate(self, messages, stop=stop, **kwargs)
         hooks: _Hooks = self.__dict__["guardbook_hooks"]
-        sent = hooks.before(messages, kwargs, await hooks.judge.aask_new(*hooks.questions(messages, kwargs)))
+        sent = hooks.before(messages, kwargs, await hooks.judge.aask_new(*hooks.questions(messages, kwargs), one=True))
         result = await cls._agenerate(self, sent, stop=stop, **kwargs)
         return hooks.after(result, await hooks.judge.aask(*hooks.answers(result, sent)))
 
