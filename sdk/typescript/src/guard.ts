@@ -101,11 +101,12 @@ export class Guard {
    */
   async decide(interaction: Interaction): Promise<Decision> {
     const ask = this.#prepare(interaction);
+    const text = encode(ask);
     interaction.signal?.throwIfAborted();
     const seq = this.#recorder.next();
-    const body = `${JSON.stringify({ ...ask, client: this.client, client_seq: seq })}`;
+    const body = this.#numbered(text, seq);
     const answer = await this.#ask("/v1/inspect", body, [{ ask, seq }], interaction.signal);
-    if (typeof answer !== "string") return this.#decision(JSON.parse(answer.body) as Decision);
+    if (typeof answer !== "string") return JSON.parse(answer.body) as Decision;
     return this.#without(ask, seq, answer);
   }
 
@@ -114,13 +115,16 @@ export class Guard {
     if (interactions.length === 0) return [];
     if (interactions.length > 256)
       throw new RangeError(`decideAll takes up to 256 interactions, not ${interactions.length}.`);
-    const asked = interactions.map((i) => this.#prepare(i));
+    const asked = interactions.map((i) => {
+      const ask = this.#prepare(i);
+      return { ask, text: encode(ask) };
+    });
     signal?.throwIfAborted();
-    const asks = asked.map((ask) => ({ ask, seq: this.#recorder.next() }));
-    const list = asks.map(({ ask, seq }) => ({ ...ask, client: this.client, client_seq: seq }));
-    const answer = await this.#ask("/v1/inspect/batch", JSON.stringify({ interactions: list }), asks, signal);
+    const asks = asked.map((a) => ({ ...a, seq: this.#recorder.next() }));
+    const list = asks.map(({ text, seq }) => this.#numbered(text, seq));
+    const answer = await this.#ask("/v1/inspect/batch", `{"interactions":[${list.join(",")}]}`, asks, signal);
     if (typeof answer !== "string") {
-      return (JSON.parse(answer.body) as { decisions: Decision[] }).decisions.map((d) => this.#decision(d));
+      return (JSON.parse(answer.body) as { decisions: Decision[] }).decisions;
     }
     const out: Decision[] = [];
     let refused: unknown;
@@ -274,8 +278,8 @@ export class Guard {
       user,
       parent,
       role: i.role,
-      context: i.context === undefined ? undefined : well(i.context.slice(0, 200_000)),
-      content: typeof i.content === "string" ? well(i.content) : i.content,
+      context: i.context === undefined ? undefined : i.context.slice(0, 200_000),
+      content: i.content,
       tool: i.tool && { server: i.tool.server, name: i.tool.name, call_id: i.tool.callId, arguments: args },
     };
   }
@@ -344,8 +348,8 @@ export class Guard {
     });
   }
 
-  #decision(d: Decision): Decision {
-    return d;
+  #numbered(text: string, seq: number): string {
+    return `${text.slice(0, -1)},"client":"${this.client}","client_seq":${seq}}`;
   }
 
   async #record(body: string): Promise<Answer> {
@@ -374,9 +378,11 @@ interface Ask {
     | undefined;
 }
 
-/** Half of a surrogate pair is no text; the server reads strict UTF-8. */
-function well(s: string): string {
-  return s.isWellFormed() ? s : s.toWellFormed();
+/** As JSON. Half of a surrogate pair is no text, and the server reads strict UTF-8. */
+function encode(ask: Ask): string {
+  const text = JSON.stringify(ask);
+  if (!text.includes("\\ud")) return text;
+  return text.replace(/\\(u[dD][89a-fA-F][0-9a-fA-F]{2}|.)/g, (found) => (/^\\u[dD]/.test(found) ? "\\ufffd" : found));
 }
 
 /** A framework's own id as it can be sent: as it is where possible, else its hash. */

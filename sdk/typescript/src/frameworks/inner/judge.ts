@@ -97,6 +97,18 @@ export class Judge {
     return [...passed];
   }
 
+  /** {@link once} for a value of any shape. */
+  async valueOnce(
+    kind: Interaction["kind"],
+    value: unknown,
+    scope: Scope,
+    more: Pick<Interaction, "role" | "tool"> = {},
+  ): Promise<unknown> {
+    const { texts, rebuild } = spread(value);
+    const passed = await this.once(kind, texts, scope, more);
+    return passed.every((t, i) => t === texts[i]) ? value : rebuild(passed);
+  }
+
   /** Remembers that texts passed, as a result that was judged when the tool gave it. */
   remember(kind: Interaction["kind"], texts: readonly string[], scope: Scope, tool?: Tool): void {
     this.#keep(keyOf(kind, texts, scope, tool), [...texts]);

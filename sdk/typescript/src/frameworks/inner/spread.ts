@@ -28,7 +28,10 @@ export function spread(value: unknown): Spread {
       heads.push(head);
       texts.push(head + text);
     } else if (typeof v === "object" && v !== null) {
-      if (path.has(v)) return void (whole = true); // a cycle
+      if (path.has(v)) {
+        whole = true; // a cycle
+        return;
+      }
       path.add(v);
       if (Array.isArray(v)) for (const x of v) walk(x, name);
       else if (plain(v)) for (const [k, x] of Object.entries(v)) walk(x, k);
