@@ -281,8 +281,9 @@ def _part(block: Any) -> dict[str, Any]:
     return {"type": "text", "text": json_text(block)}
 
 
-def put_back(content: Any, parts: Any) -> Any:
-    """The content with the texts of redacted parts in the places where they came from."""
+def put_back(content: Any, parts: Any, asked: Sequence[Mapping[str, Any]] | None = None) -> Any:
+    """The content with the texts of redacted parts in the places where they came from;
+    ``asked`` are its parts as they were asked about."""
     if isinstance(parts, str):
         parts = [{"type": "text", "text": parts}]
     if isinstance(content, str) or not isinstance(content, (list, tuple)):
@@ -290,8 +291,8 @@ def put_back(content: Any, parts: Any) -> Any:
     if len(parts) != len(content):
         return text_of(parts)
     out: list[Any] = []
-    for block, part in zip(content, parts):
-        if part.get("type") != "text" or part == _part(block):
+    for block, part, was in zip(content, parts, parts_of(content) if asked is None else asked):
+        if part.get("type") != "text" or part == was:
             out.append(block)
         elif isinstance(block, str):
             out.append(part["text"])

@@ -335,7 +335,7 @@ class _Hooks:
         thread, user = (self.thread, self.user) if self.thread or self.user else _identity(None)
         asked = []
         for m in messages:
-            parts = parts_of(m.content)
+            parts = _parts(m)
             if isinstance(m, ToolMessage):
                 name = m.name or names.get(m.tool_call_id, "") or "tool"
                 asked.append(result_question(name, parts, task, thread, user))
@@ -357,7 +357,7 @@ class _Hooks:
             if ruling.denied and isinstance(m, ToolMessage):
                 m = m.model_copy(update={"content": ruling.message, "status": "error", "artifact": None})
             elif ruling.obey().content is not None:
-                m = m.model_copy(update={"content": put_back(m.content, ruling.content)})
+                m = m.model_copy(update={"content": put_back(m.content, ruling.content, _parts(m))})
             out.append(m)
         return out
 
@@ -402,10 +402,11 @@ class _Hooks:
             "response_metadata": {k: v for k, v in message.response_metadata.items() if k != "logprobs"},
         }
         contents = iter(texts)
-        if parts_of(message.content):
+        content = message.content
+        if content:
             ruling = next(contents)
             if ruling.content is not None:
-                update["content"] = put_back(message.content, ruling.content)
+                content = put_back(content, ruling.content, _parts(message))
         new_calls = []
         for call in message.tool_calls:
             ruling = calls.get(call.get("id"), Ruling())
@@ -414,7 +415,10 @@ class _Hooks:
             elif ruling.content is not None:
                 call = {**call, "args": arguments_of(text_of(ruling.content))}
             new_calls.append(call)
-        update["tool_calls"] = new_calls
+        inputs = {c.get("id"): c["args"] for c in new_calls}
+        if isinstance(content, list):  # where calls stand a second time
+            content = [{**b, "input": inputs[b["id"]]} if isinstance(b, dict) and b.get("type") == "tool_use" and b.get("id") in inputs else b for b in content]
+        update["content"], update["tool_calls"] = content, new_calls
         info = {k: v for k, v in (generation.generation_info or {}).items() if k != "logprobs"}
         return ChatGeneration(message=message.model_copy(update=update), generation_info=info)
 
@@ -427,12 +431,23 @@ def result_question(name: str, parts: list[dict[str, Any]], context: str, thread
 def _said(message: Any) -> list[Any]:
     """Every text in which a model's answer says something, the content first."""
     texts: list[Any] = []
-    if parts_of(message.content):
-        texts.append(parts_of(message.content))
+    if message.content:
+        texts.append(_parts(message))
     extra = message.additional_kwargs or {}
     texts += [v for k in ("refusal", "reasoning_content") if isinstance(v := extra.get(k), str) and v]
     texts += [json_text(c) for c in getattr(message, "invalid_tool_calls", None) or ()]
     return texts
+
+
+def _parts(message: Any) -> list[dict[str, Any]]:
+    """A message's content as parts. Calls in it are not texts: they are judged as calls."""
+    if isinstance(message.content, list) and getattr(message, "tool_calls", None):
+        silent = {"type": "text", "text": ""}
+        return parts_of([silent if isinstance(b, dict) and b.get("type") in _CALLS else b for b in message.content])
+    return parts_of(message.content)
+
+
+_CALLS = ("tool_use", "tool_call", "function_call", "input_json_delta")
 
 
 def _task(messages: Sequence[Any]) -> str:
