@@ -33,7 +33,7 @@ const (
 	testTimeout = 30 * time.Second
 	// settleFor is how long a test waits for its decisions to be in the book after
 	// it has the answer: a book that is not strict writes a little later.
-	settleFor = 2 * time.Second
+	settleFor = 200 * time.Millisecond
 )
 
 // Book is the part of the book that is read.
