@@ -87,6 +87,7 @@ func newRoot(c *cli) *cobra.Command {
 var commands = []func(*cli) *cobra.Command{
 	newServe,
 	newLocal,
+	newMCP,
 	newDemo,
 	newAgents,
 	newClients,

@@ -21,6 +21,8 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"guardbook": func() { os.Exit(process()) },
+		"mcp-desk":  mcpDesk,
+		"mcp-call":  mcpCall,
 	})
 }
 
