@@ -38,6 +38,9 @@ type Config struct {
 	Upstreams map[string]Upstream
 	// MCPServers are the guarded MCP servers by name, each at /mcp/NAME; only from the file.
 	MCPServers map[string]MCPServer
+	// Listener takes connections instead of Listen, for an instance within another
+	// program; only from that program.
+	Listener net.Listener
 	// Origins says where each setting came from, by the setting's name.
 	Origins map[string]string
 }

@@ -80,9 +80,11 @@ func Start(ctx context.Context, cfg *Config, build derive.Tool, log *slog.Logger
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	// The port first: a second server on the same port must not touch the book.
-	i.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w (guardbook doctor tells who has the port)", cfg.Listen, err)
+	if i.listener = cfg.Listener; i.listener == nil {
+		i.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w (guardbook doctor tells who has the port)", cfg.Listen, err)
+		}
 	}
 	for _, step := range []func(context.Context) error{i.openBook, i.openReaders, i.openAccess, i.openGuard, i.openPins, i.openDoors} {
 		if err := step(ctx); err != nil {

@@ -143,16 +143,16 @@ func Ensure(ctx context.Context, o Options) (s Server, started bool, err error) 
 	if s, ok := Find(ctx, o.Data); ok {
 		return s, false, nil
 	}
-	if err := starterPolicy(filepath.Join(o.Data, "policies")); err != nil {
+	if err := StarterPolicy(filepath.Join(o.Data, "policies")); err != nil {
 		return s, false, err
 	}
 	s, err = start(ctx, o)
 	return s, err == nil, err
 }
 
-// starterPolicy writes the starter policy in monitor mode, where there is none: an
+// StarterPolicy writes the starter policy in monitor mode, where there is none: an
 // agent that was guarded a minute ago must not break by it.
-func starterPolicy(dir string) error {
+func StarterPolicy(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return nil // there, or its own error says more when the server reads it
 	}
