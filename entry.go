@@ -353,9 +353,14 @@ type ClientEntry struct {
 // can register an agent of this name, and nothing that it sends leaves the instance.
 const CanaryAgent = "guardbook-canary"
 
+// CanaryTypes lists the types of entry that a test interaction leaves, all with the
+// agent CanaryAgent. An alert about a missed one is no such entry.
+var CanaryTypes = []EntryType{TypeDecision, TypeStream, TypeRefusal, TypePassthrough, TypeCanary}
+
 // CanaryEntry records one test interaction that the instance played through one of
 // its own entry paths, and what came of it.
 type CanaryEntry struct {
+	Agent    string `json:"agent"`    // CanaryAgent
 	Path     string `json:"path"`     // the entry path: "openai/chat"
 	Cell     string `json:"cell"`     // what was played: "streamed, text in the answer"
 	Expected string `json:"expected"` // what a guarded path leaves in the book

@@ -14,12 +14,13 @@ import (
 
 // filterNames are the parameters that say which entries are meant; the same for
 // the list and for the stream.
-var filterNames = []string{"agent", "session", "class", "severity", "action", "type", "tool", "rule"}
+var filterNames = []string{"agent", "session", "class", "severity", "action", "type", "tool", "rule", "canaries"}
 
 var entryTypes = []guardbook.EntryType{
 	guardbook.TypeStart, guardbook.TypeStop, guardbook.TypeHeartbeat, guardbook.TypeDecision, guardbook.TypeStream,
 	guardbook.TypeRefusal, guardbook.TypePassthrough, guardbook.TypePolicy, guardbook.TypeContainment, guardbook.TypeAlert,
-	guardbook.TypeNotification, guardbook.TypeAgent, guardbook.TypeOperator, guardbook.TypeDegraded,
+	guardbook.TypeNotification, guardbook.TypeAgent, guardbook.TypeOperator, guardbook.TypeDegraded, guardbook.TypeClient,
+	guardbook.TypeTool, guardbook.TypeCanary,
 }
 
 // maxPage is the most entries of one answer.
@@ -34,6 +35,7 @@ func (p *params) filter() archive.Query {
 		Action:      guardbook.Action(p.oneOf("action", names(guardbook.Actions))),
 		MinSeverity: p.severity("severity"),
 	}
+	q.NoCanaries = p.oneOf("canaries", []string{"show", "hide"}) == "hide"
 	for _, t := range p.manyOf("type", names(entryTypes)) {
 		q.Types = append(q.Types, guardbook.EntryType(t))
 	}
@@ -80,11 +82,14 @@ func matches(q archive.Query, e guardbook.Entry) bool {
 	if len(q.Types) > 0 && !slices.Contains(q.Types, e.Type) || q.Tenant != "" && q.Tenant != e.Tenant {
 		return false
 	}
-	if q.Agent == "" && q.Session == "" && q.Tool == "" && q.Rule == "" && q.Class == "" && q.MinSeverity == nil && q.Action == "" {
+	if q.Agent == "" && q.Session == "" && q.Tool == "" && q.Rule == "" && q.Class == "" && q.MinSeverity == nil && q.Action == "" && !q.NoCanaries {
 		return true
 	}
 	var x wanted
 	if err := json.Unmarshal(e.Raw, &x); err != nil {
+		return false
+	}
+	if q.NoCanaries && q.Agent == "" && x.Agent == guardbook.CanaryAgent && slices.Contains(guardbook.CanaryTypes, e.Type) {
 		return false
 	}
 	return (q.Agent == "" || q.Agent == x.Agent) &&
@@ -120,6 +125,9 @@ func filterText(q archive.Query) map[string]string {
 	set("rule", q.Rule)
 	set("class", string(q.Class))
 	set("action", string(q.Action))
+	if q.NoCanaries {
+		set("canaries", "hide")
+	}
 	set("type", strings.Join(names(q.Types), ","))
 	if q.MinSeverity != nil {
 		set("severity", q.MinSeverity.String())

@@ -39,7 +39,7 @@ func (a *api) overview(w http.ResponseWriter, r *http.Request, _ string) error {
 		return err
 	}
 	now := a.now()
-	decisions := archive.Query{Types: []guardbook.EntryType{guardbook.TypeDecision}, Since: now.Add(-24 * time.Hour)}
+	decisions := archive.Query{Types: []guardbook.EntryType{guardbook.TypeDecision}, NoCanaries: true, Since: now.Add(-24 * time.Hour)}
 	day, err := a.o.Archive.Counts(r.Context(), decisions, archive.ByAction)
 	if err != nil {
 		return fmt.Errorf("overview: %w", err)
@@ -89,7 +89,7 @@ func (x *minutes) lastHour(ctx context.Context, arch Archive, now time.Time) ([]
 		n, ok := x.done[from.Unix()]
 		if !ok {
 			var err error
-			n, err = arch.Counts(ctx, archive.Query{Types: []guardbook.EntryType{guardbook.TypeDecision}, Since: from, Until: to}, archive.ByAction)
+			n, err = arch.Counts(ctx, archive.Query{Types: []guardbook.EntryType{guardbook.TypeDecision}, NoCanaries: true, Since: from, Until: to}, archive.ByAction)
 			if err != nil {
 				return nil, err
 			}

@@ -59,6 +59,10 @@ type Query struct {
 	Action  guardbook.Action // the decision
 	// MinSeverity keeps entries that have a severity, at this level or above.
 	MinSeverity *guardbook.Severity
+	// NoCanaries leaves out what the instance's own test interactions left: entries of
+	// guardbook.CanaryTypes of the agent guardbook.CanaryAgent. It has no effect when
+	// Agent names that agent.
+	NoCanaries bool
 	// Since (inclusive) and Until (exclusive) are about ts, when it occurred.
 	Since, Until time.Time
 	// After and Before keep entries behind and ahead of a sequence number of Log:

@@ -150,7 +150,7 @@ func (p *Player) Play(ctx context.Context, tests []Test) []guardbook.CanaryEntry
 
 // play plays one test.
 func (p *Player) play(ctx context.Context, t Test) guardbook.CanaryEntry {
-	e := guardbook.CanaryEntry{Path: t.Path, Cell: t.Cell, Decisions: []string{},
+	e := guardbook.CanaryEntry{Agent: guardbook.CanaryAgent, Path: t.Path, Cell: t.Cell, Decisions: []string{},
 		Expected: fmt.Sprintf("%s found in %s by %s, and redacted", Rule, t.Kind, t.Path)}
 	session := "canary-" + uuid.Must(uuid.NewV7()).String()
 	from := p.o.Book.Size()

@@ -93,6 +93,7 @@ func book() *Log {
 // Run tests an engine. open returns an empty archive, closed by the test's cleanup.
 func Run(t *testing.T, open func(t *testing.T) archive.Archive) {
 	t.Run("QueriesNarrow", func(t *testing.T) { queriesNarrow(t, filled(t, open)) })
+	t.Run("CanariesCanBeLeftOut", func(t *testing.T) { canariesLeftOut(t, open(t)) })
 	t.Run("CountsBy", func(t *testing.T) { countsBy(t, filled(t, open)) })
 	t.Run("PagesMeetWithoutGapOrOverlap", func(t *testing.T) { pagesMeet(t, open(t)) })
 	t.Run("AnEntryIsReturnedByteForByte", func(t *testing.T) { byteForByte(t, filled(t, open)) })
@@ -187,6 +188,20 @@ func queriesNarrow(t *testing.T, a archive.Archive) {
 	} {
 		same(t, c.name, c.want, ids(t, a, c.q))
 	}
+}
+
+func canariesLeftOut(t *testing.T, a archive.Archive) {
+	l := &Log{Origin: "guardbook/test"}
+	l.Add(day, day, guardbook.TypeDecision, guardbook.DecisionEntry{Agent: "billing"})
+	l.Add(day, day, guardbook.TypeDecision, guardbook.DecisionEntry{Agent: guardbook.CanaryAgent})
+	l.Add(day, day, guardbook.TypeStream, guardbook.StreamEntry{Agent: guardbook.CanaryAgent})
+	l.Add(day, day, guardbook.TypeCanary, guardbook.CanaryEntry{Agent: guardbook.CanaryAgent})
+	l.Add(day, day, guardbook.TypeAlert, guardbook.AlertEntry{Agent: guardbook.CanaryAgent})
+	l.Add(day, day, guardbook.TypeHeartbeat, guardbook.HeartbeatEntry{})
+	write(t, a, l.Entries)
+	same(t, "without canaries, with their alerts", []string{"0", "4", "5"}, ids(t, a, archive.Query{NoCanaries: true}))
+	same(t, "asked for by name", []string{"1", "2", "3", "4"}, ids(t, a, archive.Query{NoCanaries: true, Agent: guardbook.CanaryAgent}))
+	same(t, "everything", []string{"0", "1", "2", "3", "4", "5"}, ids(t, a, archive.Query{}))
 }
 
 func countsBy(t *testing.T, a archive.Archive) {

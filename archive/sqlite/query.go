@@ -58,6 +58,14 @@ func conditions(ctx context.Context, tx *sql.Tx, q archive.Query) (*where, error
 			w.and(c.column+" = ?", c.value)
 		}
 	}
+	if q.NoCanaries && q.Agent == "" {
+		marks := strings.TrimSuffix(strings.Repeat("?,", len(guardbook.CanaryTypes)), ",")
+		args := []any{guardbook.CanaryAgent}
+		for _, t := range guardbook.CanaryTypes {
+			args = append(args, string(t))
+		}
+		w.and("NOT (coalesce(agent, '') = ? AND type IN ("+marks+"))", args...)
+	}
 	if q.Action != "" && q.Action != guardbook.ActionAllow && q.Action != guardbook.ActionLog {
 		w.and("action NOT IN ('allow', 'log')")
 	}

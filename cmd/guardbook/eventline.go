@@ -39,6 +39,8 @@ type eventFacts struct {
 	Version  string `json:"version"`
 	Reason   string `json:"reason"`
 	Error    string `json:"error"`
+	Cell     string `json:"cell"`
+	Got      string `json:"got"`
 }
 
 // eventRow is an entry as a row of the table. An entry whose members are not what
@@ -91,6 +93,8 @@ func (f *eventFacts) what(t guardbook.EntryType) string {
 		return f.Reason
 	case guardbook.TypeAgent, guardbook.TypeOperator:
 		return words(f.Op, "by", f.By)
+	case guardbook.TypeCanary:
+		return words("test of", f.Path+",", f.Cell+":", f.Got)
 	case guardbook.TypeDegraded:
 		return f.Error
 	}

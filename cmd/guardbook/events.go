@@ -24,7 +24,7 @@ const eventPage = 1000
 type eventFilter struct {
 	agent, session, class, severity, action, typ, tool, rule, since, until string
 	limit                                                                  int
-	follow                                                                 bool
+	follow, canaries                                                       bool
 }
 
 func newEvents(c *cli) *cobra.Command {
@@ -59,6 +59,7 @@ func newEvents(c *cli) *cobra.Command {
 	flags.StringVar(&f.rule, "rule", "", "decided by this rule")
 	flags.StringVar(&f.since, "since", "", "that occurred at or after: RFC 3339, a date, or a duration before now (15m, 24h, 7d)")
 	flags.StringVar(&f.until, "until", "", "that occurred before, likewise")
+	flags.BoolVar(&f.canaries, "canaries", false, "also the server's own test interactions (agent "+guardbook.CanaryAgent+")")
 	flags.IntVar(&f.limit, "limit", 100, "the newest so many; 0: all")
 	return cmd
 }
@@ -67,7 +68,8 @@ func newEvents(c *cli) *cobra.Command {
 var entryTypes = []guardbook.EntryType{
 	guardbook.TypeStart, guardbook.TypeStop, guardbook.TypeHeartbeat, guardbook.TypeDecision, guardbook.TypeStream,
 	guardbook.TypeRefusal, guardbook.TypePassthrough, guardbook.TypePolicy, guardbook.TypeContainment, guardbook.TypeAlert,
-	guardbook.TypeNotification, guardbook.TypeAgent, guardbook.TypeOperator, guardbook.TypeDegraded,
+	guardbook.TypeNotification, guardbook.TypeAgent, guardbook.TypeOperator, guardbook.TypeDegraded, guardbook.TypeClient,
+	guardbook.TypeTool, guardbook.TypeCanary,
 }
 
 func texts[T ~string](list []T) []string {
@@ -102,6 +104,10 @@ func (f *eventFilter) query(now time.Time) (url.Values, error) {
 			}
 		}
 		q.Set(p.name, p.value)
+	}
+	// Whoever asks for them by agent or type wants to see them.
+	if !f.canaries && f.agent == "" && f.typ != string(guardbook.TypeCanary) {
+		q.Set("canaries", "hide")
 	}
 	for name, v := range map[string]string{"since": f.since, "until": f.until} {
 		if v == "" {
