@@ -203,8 +203,8 @@ class _Gate:
         if found and self.protocol != "azure":
             return f"/{self.protocol}/v1/{after}{query}", origin + before
         raise GuardError(
-            f"a request to {origin}{path} is none of the API's that Guardbook reads ({self.protocol}), so it is not sent. "
-            "Wrap a client of its own for another base URL."
+            f"a request to {origin}{path} is none of the API that Guardbook reads here ({self.protocol}), so it is "
+            "not sent. Wrap a client of its own for another base URL."
         )
 
 

@@ -183,12 +183,16 @@ class Recorder:
             with self._change:
                 self._tried = asked
                 self._change.notify_all()
-                if self.pending:
-                    self._change.wait_for(lambda: self._stopping or self._asked > asked, pause)
-                else:
-                    self._change.wait_for(lambda: self._stopping or self._asked > asked or self.pending)
+                self._rest(asked, pause)
                 if self._stopping:
                     return
+
+    def _rest(self, asked: int, pause: float) -> None:
+        """Waits for something to do; the condition is held."""
+        if self.pending:
+            self._change.wait_for(lambda: self._stopping or self._asked > asked, pause)
+        else:
+            self._change.wait_for(lambda: self._stopping or self._asked > asked or self.pending)
 
     def _work(self) -> None:
         if self._orphans:
