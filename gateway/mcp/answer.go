@@ -157,9 +157,9 @@ func (s *Session) greeting(q *request, v document.Value) []*item {
 		switch c.Name() {
 		case "instructions", "resultType", "protocolVersion", "supportedVersions":
 		case "_meta":
-			rest.addStrings(c, true) // serverInfo of the stateless era is in it
+			rest.addStrings(c) // serverInfo of the stateless era is in it
 		default:
-			s.plainless(rest, c)
+			s.wordy(rest, c)
 		}
 	}
 	return []*item{words, rest}

@@ -71,14 +71,18 @@ func (it *item) addUnread(partType string) {
 	it.places = append(it.places, spot{})
 }
 
-// addStrings adds every string within v; plain identifiers only where loose is false.
-func (it *item) addStrings(v document.Value, skipPlain bool) {
+// addStrings adds every string within v that is more than a word.
+func (it *item) addStrings(v document.Value) {
 	v.Strings(func(at document.Place, text string) {
-		if !skipPlain || !document.Plain(text) {
+		if !word(text) {
 			it.add(at, text)
 		}
 	})
 }
+
+// word reports whether s is too short and too plain to say anything, or to be a
+// secret.
+func word(s string) bool { return len(s) <= 16 && document.Plain(s) }
 
 // addContent adds all texts of something that a model will read, wherever in it they
 // are. What is binary (image, audio, blob) is named; a blob that is text is read.
@@ -86,7 +90,7 @@ func (it *item) addStrings(v document.Value, skipPlain bool) {
 func (it *item) addContent(v document.Value) {
 	switch v.Kind() {
 	case '"':
-		it.addStrings(v, false)
+		it.addStringOnly(v)
 	case '[':
 		for c := v.First(); c.Exists(); c = c.Next() {
 			it.addContent(c)
@@ -100,7 +104,7 @@ func (it *item) addContent(v document.Value) {
 			}
 			switch {
 			case name == "type" && c.IsString() && document.Plain(c.Text()):
-			case (name == "data" || name == "blob") && c.IsString() && binary(media, v.Get("type").Text()):
+			case (name == "data" || name == "blob") && c.IsString() && !strings.ContainsAny(c.Text(), " \t") && binary(media, v.Get("type").Text()):
 				it.addUnread(unreadType(v.Get("type").Text()))
 			case name == "blob" && c.IsString() && readableBlob(c.Text()) != "":
 				it.addFixed(readableBlob(c.Text()), "it is encoded")
@@ -159,8 +163,8 @@ func (it *item) addStrict(v document.Value, constrained bool) {
 			}
 		}
 	case '0':
-		if raw := v.Raw(); len(raw) >= 9 {
-			it.addFixed(raw, "it is a number")
+		if raw := v.Raw(); len(raw) >= 9 { // what it is called tells what it may be
+			it.addFixed(strings.TrimPrefix(v.Name()+": "+raw, ": "), "it is a number")
 		}
 	case '[', '{':
 		for c := v.First(); c.Exists(); c = c.Next() {

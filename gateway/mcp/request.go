@@ -87,8 +87,8 @@ func (s *Session) loose(it *item, root document.Value) {
 	s.members(it, root.Get("result"), nil)
 }
 
-// members adds the members of v that were not read otherwise, without plain
-// identifiers.
+// members adds the members of v that were not read otherwise, and are more than
+// words.
 func (s *Session) members(it *item, v document.Value, read []string) {
 	for c := v.First(); c.Exists(); c = c.Next() {
 		name := c.Name()
@@ -101,18 +101,17 @@ func (s *Session) members(it *item, v document.Value, read []string) {
 		case !document.Plain(name):
 			it.add(c.NamePlace(), name)
 		}
-		s.plainless(it, c)
+		s.wordy(it, c)
 	}
 }
 
-// plainless adds the content of v without plain identifiers.
-func (s *Session) plainless(it *item, v document.Value) {
+// wordy adds the content of v, unless it is words only: flags, levels, cursors.
+func (s *Session) wordy(it *item, v document.Value) {
 	before := len(it.places)
 	it.addContent(v)
-	// Content is read whole when any of it is more than an identifier: a text may be
-	// cut into words.
-	for _, p := range it.in.Content[before:] {
-		if p.Type != "text" || !document.Plain(p.Text) {
+	// It is read whole when any of it is more than a word: a text may be cut into words.
+	for i, p := range it.in.Content[before:] {
+		if p.Type != "text" || !word(p.Text) || i > 8 {
 			return
 		}
 	}
@@ -130,6 +129,6 @@ func (s *Session) meta(it *item, v document.Value) {
 		if !document.Plain(name) {
 			it.add(c.NamePlace(), name)
 		}
-		s.plainless(it, c)
+		s.wordy(it, c)
 	}
 }

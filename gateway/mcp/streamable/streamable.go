@@ -170,7 +170,7 @@ const MetadataPath = "/.well-known/oauth-protected-resource/mcp/"
 
 const (
 	prefix      = "/mcp/"
-		entryPath   = "mcp"
+	entryPath   = "mcp"
 	headerID    = "Mcp-Session-Id"
 	headerSince = "Last-Event-Id"
 	headerMCP   = "Mcp-Protocol-Version"
