@@ -114,6 +114,41 @@ func wantSteps(t *testing.T, entries []guardbook.Entry, want ...string) {
 	}
 }
 
+func TestAMissedCanaryOpensAnAlertOfHighSeverity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := openBook(t, t.TempDir())
+		defer r.Close()
+		a, stop := follow(t, r, nil, respond.AlertOptions{})
+		defer stop()
+		for _, e := range []guardbook.CanaryEntry{
+			{Agent: guardbook.CanaryAgent, Path: "openai/chat", Cell: "user text", OK: true},
+			{Agent: guardbook.CanaryAgent, Path: "openai/chat", Cell: "contained", OK: true, Containment: "k"},
+			{Agent: guardbook.CanaryAgent, Path: "openai/chat", Cell: "text in the answer"},
+			{Agent: guardbook.CanaryAgent, Path: "openai/chat", Cell: "tool result"},
+			{Agent: guardbook.CanaryAgent, Path: "inspect", Cell: "input"},
+		} {
+			if err := r.Append(context.Background(), guardbook.Draft{Type: guardbook.TypeCanary, Body: e}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		list := a.List(respond.Filter{})
+		if len(list) != 2 {
+			t.Fatalf("%d alerts: %+v", len(list), list)
+		}
+		for _, x := range list {
+			want := int64(1)
+			if x.Rule == "canary/openai/chat" {
+				want = 2
+			}
+			if x.Severity != guardbook.High || x.Agent != guardbook.CanaryAgent || x.Receiver != "default" || x.Count != want || !strings.HasPrefix(x.Title, "detection missed a test on ") {
+				t.Errorf("alert %+v", x)
+			}
+		}
+	})
+}
+
 func TestAnAlertIsOpenedDeliveredOnceAndWrittenDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := openBook(t, t.TempDir())
