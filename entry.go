@@ -378,14 +378,15 @@ type CanaryEntry struct {
 // pinned: the fold of these entries says which tools may be offered and called. The
 // definition itself is not in it.
 type ToolEntry struct {
-	Op       string `json:"op"`                // pinned | listed | quarantined | approved | rejected | removed | restored
-	Server   string `json:"server"`            // the server's name in the configuration
-	Identity string `json:"identity"`          // hash of the server's URL, or of its command and arguments
-	Tool     string `json:"tool,omitzero"`     // empty for listed: a complete list was seen, from now on a new tool is quarantined
-	Hash     string `json:"hash,omitzero"`     // "sha256:" + hex, of the canonical definition
-	Previous string `json:"previous,omitzero"` // the hash that was pinned before, if one was
-	By       string `json:"by"`                // "guardbook", or the operator
-	Reason   string `json:"reason,omitzero"`
-	Agent    string `json:"agent,omitzero"` // whose list showed it
-	Alert    string `json:"alert,omitzero"` // quarantined: the receiver named by the agent's policy
+	Op string `json:"op"` // pinned | listed | quarantined | approved | rejected | removed | restored
+	// Tool is the server's configured name and the tool's; its name is empty for listed:
+	// a complete list was seen, and from now on a new tool is quarantined.
+	Tool     ToolRef `json:"tool"`
+	Identity string  `json:"identity"`          // hash of the server's URL, or of its command and arguments
+	Hash     string  `json:"hash,omitzero"`     // "sha256:" + hex, of the canonical definition
+	Previous string  `json:"previous,omitzero"` // the hash that was pinned before, if one was
+	By       string  `json:"by"`                // "guardbook", or the operator
+	Reason   string  `json:"reason,omitzero"`
+	Agent    string  `json:"agent,omitzero"` // whose list showed it
+	Alert    string  `json:"alert,omitzero"` // quarantined: the receiver named by the agent's policy
 }

@@ -13,7 +13,7 @@ const opQuarantined = "quarantined"
 // applyQuarantine opens or counts the alert of a tool of an MCP server that appeared
 // later than the others, or is not any more what it was when it was pinned.
 func (a *Alerts) applyQuarantine(e guardbook.Entry, b *guardbook.ToolEntry) {
-	rule := "mcp/" + b.Server + "/" + b.Tool
+	rule := "mcp/" + b.Tool.Server + "/" + b.Tool.Name
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	key := keyOf(e.Tenant, b.Agent, rule, guardbook.ClassToolPoisoning)
@@ -23,13 +23,13 @@ func (a *Alerts) applyQuarantine(e guardbook.Entry, b *guardbook.ToolEntry) {
 		if b.Previous != "" {
 			what = "has changed"
 		}
-		title := strings.Map(visible, b.Agent+": tool "+b.Tool+" of MCP server "+b.Server+" "+what+" and is quarantined")
+		title := strings.Map(visible, b.Agent+": tool "+b.Tool.Name+" of MCP server "+b.Tool.Server+" "+what+" and is quarantined")
 		x = &alert{Alert: Alert{
 			ID: e.ID, Key: key, State: StateOpen, Severity: guardbook.High, Title: clipTitle(title),
 			Tenant: e.Tenant, Agent: b.Agent, Rule: rule, Class: guardbook.ClassToolPoisoning, Receiver: cmp.Or(b.Alert, defaultReceiver),
 			Opened: e.TS, Delivery: DeliveryPending, Reopens: a.lastClosed[key],
 			Facts: Facts{Event: e.ID, Time: e.TS, Kind: guardbook.KindToolDefinition, Findings: []guardbook.Finding{},
-				Tool: &guardbook.ToolRef{Server: b.Server, Name: b.Tool}},
+				Tool: &b.Tool},
 		}}
 		a.alerts[x.ID], a.open[key] = x, x
 	}

@@ -31,7 +31,7 @@ func offered(t *testing.T, r mcp.Result) string {
 func ops(steps []guardbook.ToolEntry) string {
 	var out []string
 	for _, s := range steps {
-		out = append(out, strings.TrimSuffix(s.Op+":"+s.Tool, ":"))
+		out = append(out, strings.TrimSuffix(s.Op+":"+s.Tool.Name, ":"))
 	}
 	return strings.Join(out, " ")
 }

@@ -131,7 +131,7 @@ func (s *Store) Apply(e guardbook.Entry) error {
 	b, err := guardbook.Body[guardbook.ToolEntry](e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil && (b.Identity == "" || b.Op != OpListed && b.Tool == "") {
+	if err == nil && (b.Identity == "" || b.Op != OpListed && b.Tool.Name == "") {
 		err = fmt.Errorf("tool entry %d names no server or no tool", e.Seq)
 	}
 	if err == nil {
@@ -155,17 +155,17 @@ func (s *Store) fold(id, ts string, b guardbook.ToolEntry) error {
 		v = &server{identity: b.Identity, first: first, tools: map[string]*Tool{}}
 		s.servers[b.Identity] = v
 	}
-	v.name = b.Server
+	v.name = b.Tool.Server
 	if b.Op == OpListed {
 		v.listed = true
 		return nil
 	}
-	t := v.tools[b.Tool]
+	t := v.tools[b.Tool.Name]
 	if t == nil {
-		t = &Tool{Tool: b.Tool, Identity: b.Identity}
-		v.tools[b.Tool] = t
+		t = &Tool{Tool: b.Tool.Name, Identity: b.Identity}
+		v.tools[b.Tool.Name] = t
 	}
-	t.Server = b.Server
+	t.Server = b.Tool.Server
 	switch b.Op {
 	case OpPinned, OpApproved:
 		t.State, t.Hash, t.Offered, t.Removed = Pinned, b.Hash, "", false
@@ -203,7 +203,7 @@ func (s *Store) Page(ctx context.Context, agent, tenant string, of Server, p Pag
 	open := v == nil || !v.listed && s.o.Now().Sub(v.first) < firstList && len(v.tools)+len(p.Tools) <= maxFirst
 	var steps []guardbook.ToolEntry
 	step := func(op, tool, hash, previous, reason string) {
-		steps = append(steps, guardbook.ToolEntry{Op: op, Server: of.Name, Identity: identity, Tool: tool, Hash: hash,
+		steps = append(steps, guardbook.ToolEntry{Op: op, Tool: guardbook.ToolRef{Server: of.Name, Name: tool}, Identity: identity, Hash: hash,
 			Previous: previous, By: byGuardbook, Reason: reason, Agent: agent})
 	}
 	for _, d := range p.Tools {
@@ -277,7 +277,7 @@ func (s *Store) write(ctx context.Context, tenant string, steps []guardbook.Tool
 			return err
 		}
 		if steps[i].Op == OpQuarantined {
-			s.o.Log.Warn("a tool is quarantined", "server", steps[i].Server, "tool", steps[i].Tool, "why", steps[i].Reason, "agent", steps[i].Agent)
+			s.o.Log.Warn("a tool is quarantined", "server", steps[i].Tool.Server, "tool", steps[i].Tool.Name, "why", steps[i].Reason, "agent", steps[i].Agent)
 		}
 	}
 	return nil
@@ -429,7 +429,7 @@ func (s *Store) judge(ctx context.Context, j Judgement, op string) (Tool, error)
 	if previous == hash {
 		previous = ""
 	}
-	e := guardbook.ToolEntry{Op: op, Server: t.Server, Identity: t.Identity, Tool: t.Tool, Hash: hash, Previous: previous, By: j.By, Reason: j.Reason}
+	e := guardbook.ToolEntry{Op: op, Tool: guardbook.ToolRef{Server: t.Server, Name: t.Tool}, Identity: t.Identity, Hash: hash, Previous: previous, By: j.By, Reason: j.Reason}
 	if err := s.write(ctx, "", []guardbook.ToolEntry{e}, nil); err != nil {
 		return Tool{}, err
 	}
