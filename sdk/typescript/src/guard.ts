@@ -222,6 +222,11 @@ export class Guard {
     return guardedFetch(this.#model(context), { onBlock, direct: fetch as FetchLike | undefined });
   }
 
+  /** Whether there is something that the server could not be told yet. */
+  get pending(): boolean {
+    return this.#recorder.pending;
+  }
+
   /** Tells the server what it could not be told yet; true when nothing is left. */
   async flush(): Promise<boolean> {
     return await this.#recorder.flush();

@@ -174,7 +174,8 @@ export class Recorder {
     try {
       this.#spool.append(line, true);
     } catch {
-      return; // counted on; the next try says it all
+      if (!all) return; // counted on; the next try says it all
+      this.#memory.push(line);
     }
     this.#dropStep = all ? 1 : this.#dropStep * 2;
     this.#dropped = 0;
@@ -212,7 +213,7 @@ export class Recorder {
       } else {
         this.#endInterval();
         this.#noteDropped(true);
-        if (!this.#spool.pending) break;
+        if (!this.#spool.pending && this.#memory.length === 0) break;
       }
     }
     if (this.pending) this.#schedule();

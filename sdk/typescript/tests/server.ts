@@ -40,10 +40,15 @@ export const binary: string = (() => {
 for (const name of Object.keys(process.env))
   if (name.startsWith("GUARDBOOK_") && name !== "GUARDBOOK_TEST_BINARY") delete process.env[name];
 
+const folders: string[] = [];
+process.on("exit", () => {
+  for (const dir of folders) rmSync(dir, { recursive: true, force: true });
+});
+
 /** A folder that goes away with the process. */
 export function folder(): string {
   const dir = mkdtempSync(join(tmpdir(), "guardbook-ts-"));
-  process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
+  folders.push(dir);
   return dir;
 }
 
