@@ -50,6 +50,7 @@ func (b *builder) readme() string {
 		{"CC*/narrative.md", "the control in words: management's text"},
 		{"CC*/walkthrough.md", "one operation end to end"},
 		{"CC7.2/daily.csv", "decisions summed by day"},
+		{"detectors/selftests.csv", "test interactions that the instances played to themselves: expected and got"},
 		{"policies/", "what policy was in force when, and its text by hash"},
 		{"registry/", "the register of agents; what each agent was allowed, with the time for which it held"},
 		{"alerts/, containment/, admin/", "alerts and notifications; what was stopped; what operators did"},

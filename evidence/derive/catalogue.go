@@ -61,7 +61,7 @@ var catalogue = []Check{
 	{ID: "COV-06", Severity: "high", Criterion: "CC7.2", Title: "gap in a caller's own numbers"},
 	{ID: "COV-07", Severity: "high", Criterion: "CC7.2", Title: "difference from a count from outside", NotEvaluated: noCount},
 	{ID: "COV-08", Severity: "medium", Criterion: "CC7.2", Title: "no comparison with a count from outside", NotEvaluated: noCount + "; that none was made is itself a fact to weigh"},
-	{ID: "COV-09", Severity: "high", Criterion: "CC7.2", Title: "test finding missed, or rule pack too old", NotEvaluated: "no test findings (canaries) are run, and rule packs carry no date"},
+	{ID: "COV-09", Severity: "high", Criterion: "CC7.2", Title: "test finding missed, or rule pack too old"},
 	{ID: "COV-10", Severity: "medium", Criterion: "CC7.2", Title: "agent in monitor mode"},
 	{ID: "COV-11", Severity: "high", Criterion: "CC7.2", Title: "only a sample was scanned", NotEvaluated: "the book does not record a sampling rate; the tie-outs of heartbeat counters with decisions are in CC7.2/population.ipe.json"},
 	{ID: "COV-12", Severity: "medium", Criterion: "CC7.2", Title: "backlog of detection that runs later", NotEvaluated: "the book holds no entries about detection that runs later"},

@@ -48,6 +48,7 @@ func (s *state) checkCoverage() {
 				Detail: fmt.Sprintf("numbers %d to %d are %d, and %d are in the book", q.first, q.last, q.last-q.first+1, q.n)})
 		}
 	}
+	s.checkCanaries()
 	s.checks.made("COV-10", d.total, "decisions").addAll(&d.monitor, byRuntime)
 }
 

@@ -69,7 +69,7 @@ func (s *state) decision(x event, b guardbook.DecisionEntry) {
 		s.life.now.entries++
 	}
 	s.afterBlock(x, &b)
-	if !x.in {
+	if s.ofCanary(x, &b) || !x.in {
 		return
 	}
 	d := &s.decisions

@@ -103,6 +103,7 @@ func (s *state) start(x event, b guardbook.StartEntry) {
 		s.life.restarts++
 	}
 	s.alive(x.Instance, x.ts, cause)
+	s.canaryStart(x, b)
 	s.life.now = nil
 	if x.in {
 		s.life.now = &counterTie{boot: b.Boot, from: x.ref, to: x.ref}
@@ -112,10 +113,13 @@ func (s *state) start(x event, b guardbook.StartEntry) {
 
 func (s *state) stop(x event, b guardbook.StopEntry) {
 	s.alive(x.Instance, x.ts, "no heartbeat while it ran (stalled, or the book could not be written)").stopped = true
+	s.canarySign(x)
+	s.canaryEnd(x.Instance)
 }
 
 func (s *state) heartbeat(x event, b guardbook.HeartbeatEntry) {
 	i := s.alive(x.Instance, x.ts, "no heartbeat while it ran (stalled, or the book could not be written)")
+	s.canarySign(x)
 	if b.Interval > 0 {
 		i.interval = time.Duration(b.Interval) * time.Millisecond
 	}

@@ -102,6 +102,7 @@ func (s *state) tieOuts() {
 		sum += s.facts.Decisions[string(a)]
 	}
 	add(tie("CC7.2", "decisions by action", "decision entries of the window", s.decisions.total, "sum over allow, log, flag, redact, hold, block", sum))
+	add(tie("CC7.2", "decisions and test interactions", "rows, and decisions about the instances' own test interactions", s.decisions.total+s.canaries.decisions, "decision entries of the window", s.facts.Counts[string(guardbook.TypeDecision)]))
 	add(tie("CC6.1", "tool calls by kind", "tool_call decisions of the window", s.decisions.tools, "decisions of the window counted by kind", s.decisions.kinds[guardbook.KindToolCall]))
 	for _, boot := range sorted(s.life.boots) {
 		c := s.life.boots[boot]

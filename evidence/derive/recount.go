@@ -65,6 +65,7 @@ func Belongs(raw []byte, from, to time.Time) []string {
 	var e struct {
 		Type        string `json:"type"`
 		Kind        string `json:"kind"`
+		Agent       string `json:"agent"`
 		Op          string `json:"op"`
 		TS          string `json:"ts"`
 		ID          string `json:"id"`
@@ -78,6 +79,8 @@ func Belongs(raw []byte, from, to time.Time) []string {
 		return nil
 	}
 	switch {
+	case e.Type == "decision" && e.Agent == "guardbook-canary":
+		return nil // a test interaction of the instance itself
 	case e.Type == "decision" && e.Kind == "tool_call":
 		return []string{"CC6.1", "CC7.2"}
 	case e.Type == "decision":

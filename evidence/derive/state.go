@@ -23,6 +23,7 @@ type state struct {
 	containment containments
 	life        life
 	decisions   decisions
+	canaries    canaries
 	checks      checks
 	walk        walks
 	clock       episodes // occurred long after recorded
@@ -38,6 +39,7 @@ func newState(in Input) *state {
 	s.containment.init()
 	s.life.init()
 	s.decisions.init()
+	s.canaries.init()
 	s.checks.init()
 	return s
 }
@@ -125,6 +127,8 @@ func (s *state) take(e guardbook.Entry, ref Ref) error {
 		return with(x, s.notification)
 	case guardbook.TypeAgent:
 		return with(x, s.agent)
+	case guardbook.TypeCanary:
+		return with(x, s.canary)
 	case guardbook.TypeDegraded:
 		return with(x, s.degraded)
 	}

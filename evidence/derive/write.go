@@ -17,7 +17,7 @@ type writer struct {
 	sink Sink
 
 	access, scans, changes, alerts, blocks *population
-	notifications, admin                   *table
+	notifications, admin, selftests        *table
 	daily                                  map[dayKey]*dayRow
 	attempts                               map[Ref]int // place of each attempt in state.policies.attempts
 	cover                                  *coverage
@@ -87,8 +87,8 @@ func (p *population) finish() error {
 
 func newWriter(s *state, sink Sink) *writer {
 	w := &writer{s: s, sink: sink, daily: map[dayKey]*dayRow{}, attempts: map[Ref]int{}, eventAt: map[string]*alert{}, cover: newCoverage(s)}
-	w.access = w.population("CC6.1", "Decisions on tool calls", `type = "decision" and kind = "tool_call" and from <= ts < to, in the order of the book`, accessColumns)
-	w.scans = w.population("CC7.2", "Decisions on interactions (scan events)", `type = "decision" and from <= ts < to, in the order of the book`, scanColumns)
+	w.access = w.population("CC6.1", "Decisions on tool calls", `type = "decision" and kind = "tool_call" and agent <> "guardbook-canary" and from <= ts < to, in the order of the book`, accessColumns)
+	w.scans = w.population("CC7.2", "Decisions on interactions (scan events)", `type = "decision" and agent <> "guardbook-canary" and from <= ts < to, in the order of the book`, scanColumns)
 	w.alerts = w.population("CC7.3", "Alerts opened in the window", `type = "alert" and op = "opened" and from <= ts < to, in the order of the book; the JSON lines are all steps and notifications of these alerts`, alertColumns)
 	w.blocks = w.population("CC7.4", "Containments begun in the window", `type = "containment" and op = "kill" and from <= ts < to, the first of each containment, in the order of the book; the JSON lines are its steps, the calls that it refused and the streams that it cut`, blockColumns)
 	w.changes = w.population("CC8.1", "Attempts to load policy", `type = "policy" and from <= ts < to, in the order of the book`, changeColumns)
@@ -97,6 +97,9 @@ func newWriter(s *state, sink Sink) *writer {
 	}
 	if w.err == nil {
 		w.admin, w.err = newTable(sink, "admin/admin-actions", adminColumns, 0)
+	}
+	if w.err == nil {
+		w.selftests, w.err = newTable(sink, "detectors/selftests", selftestColumns, 0)
 	}
 	for i, a := range s.policies.attempts {
 		w.attempts[a.ref] = i
@@ -188,6 +191,8 @@ func (w *writer) entry(x event) error {
 		}
 	case guardbook.TypeOperator, guardbook.TypeAgent:
 		return w.adminAction(x)
+	case guardbook.TypeCanary:
+		return w.selftest(x)
 	}
 	return nil
 }
@@ -207,6 +212,9 @@ func (w *writer) decision(x event, b *guardbook.DecisionEntry) error {
 		if err := w.blocks.raw.add(x.Raw); err != nil {
 			return err
 		}
+	}
+	if b.Agent == guardbook.CanaryAgent {
+		return nil
 	}
 	if w.belongs(w.scans, x) {
 		w.day(x, b)
@@ -304,10 +312,16 @@ func (w *writer) finish() error {
 		}
 		p.Counted = counted[p.ID]
 		p.Excluded = []Exclusion{{"recorded in the window, occurred before it", p.early, "the window is about when things occurred"}}
+		switch p.ID {
+		case "CC6.1":
+			p.Excluded = append(p.Excluded, Exclusion{"agent = guardbook-canary", s.canaries.tools, canaryReason})
+		case "CC7.2":
+			p.Excluded = append(p.Excluded, Exclusion{"agent = guardbook-canary", s.canaries.decisions, canaryReason})
+		}
 		p.Limits = append(p.Limits, "What an agent did without Guardbook is not in the book: no listing made from it can show that.")
 		s.facts.Populations = append(s.facts.Populations, p.Population)
 	}
-	if err := cmp.Or(w.notifications.close(), w.admin.close()); err != nil {
+	if err := cmp.Or(w.notifications.close(), w.admin.close(), w.selftests.close()); err != nil {
 		return err
 	}
 	for _, write := range []func() error{
