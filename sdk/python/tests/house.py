@@ -28,8 +28,8 @@ tools:
   - {name: send_email, allow: {to: {type: email, domains: [example.com]}, body: {type: string}}}
   - {name: approve_me, allow: {}, approval: {from: [security], within: 15m}}
 findings:
-  - {class: prompt_injection, channels: [input, tool_result, tool_definition], threshold: 0.8, action: block, severity: critical}
-  - {class: pii, channels: [output, tool_call], threshold: 0.7, action: redact, severity: high}
+  - {class: prompt_injection, channels: [input, tool_result], threshold: 0.8, action: block, severity: critical}
+  - {class: pii, channels: [output, tool_call], threshold: 0.4, action: redact, severity: high}
   - {class: secret, channels: [output], threshold: 0.7, action: block, severity: critical}
 """
 

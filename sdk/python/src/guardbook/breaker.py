@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 __all__ = ["Breaker"]
 
@@ -16,7 +17,8 @@ _OPEN = 5.0
 class Breaker:
     """Opens after 5 failures in 10 seconds, for 5 seconds; then one probe decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._failures: deque[float] = deque(maxlen=_FAILURES)
         self._opened = 0.0
@@ -34,7 +36,7 @@ class Breaker:
         if not self._opened:
             return True
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if not self._opened:
                 return True
             if now - self._opened < _OPEN or (self._probing and now - self._probing < _OPEN):
@@ -53,7 +55,7 @@ class Breaker:
     def failed(self, reason: str) -> None:
         """Tells it of a question without an answer."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             self.reason = reason
             self._failures.append(now)
             if self._opened:

@@ -39,7 +39,9 @@ class Recorder:
         origin: Callable[[], Origin],
         reach: Callable[[], Target],
         reached: Callable[[], None],
+        limit: int = 64 << 20,
     ) -> None:
+        self._limit = limit
         self._folder = folder
         self._origin = origin
         self._reach = reach
@@ -123,7 +125,7 @@ class Recorder:
     def _keep(self, event: dict[str, Any]) -> None:
         try:
             if self._spool is None:
-                self._spool = Spool.create(self._folder, self._origin())
+                self._spool = Spool.create(self._folder, self._origin(), self._limit)
             while self._memory:
                 self._spool.append(self._memory[0], reserve=True)
                 self._memory.popleft()

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 __all__ = ["Origin", "Spool", "orphans"]
 
-_LIMIT = 64 << 20
 _BATCH_EVENTS = 256
 _BATCH_BYTES = 900_000  # the server takes 1 MiB a call
 
@@ -40,7 +39,7 @@ class Origin(NamedTuple):
 class Spool:
     """Events of one client, in order, until they are sent."""
 
-    def __init__(self, file: BinaryIO, path: Path, size: int, start: int, limit: int = _LIMIT) -> None:
+    def __init__(self, file: BinaryIO, path: Path, size: int, start: int, limit: int) -> None:
         self._lock = threading.Lock()
         self._file = file
         self._path = path
@@ -51,7 +50,7 @@ class Spool:
         self._synced = size
 
     @classmethod
-    def create(cls, folder: Path, origin: Origin, limit: int = _LIMIT) -> Spool:
+    def create(cls, folder: Path, origin: Origin, limit: int) -> Spool:
         """Makes the file, locks it and writes whose it is."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{origin.client}.jsonl"
@@ -161,7 +160,7 @@ def orphans(folder: Path, like: Origin) -> Iterator[tuple[Origin, Spool]]:
         if not ours:
             file.close()
             continue
-        yield origin, Spool(file, path, size, len(head))
+        yield origin, Spool(file, path, size, len(head), size)
 
 
 def _open(path: Path, flags: int) -> BinaryIO:
