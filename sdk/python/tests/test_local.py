@@ -20,13 +20,14 @@ from guardbook.local import find_binary, run_local
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for a local server, which is stopped at the end."""
+    program = binary()
     for name in list(os.environ):
         if name.startswith("GUARDBOOK_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("GUARDBOOK_BINARY", binary())
+    monkeypatch.setenv("GUARDBOOK_BINARY", program)
     monkeypatch.setenv("GUARDBOOK_DATA", str(tmp_path / "data"))
     yield tmp_path / "data"
-    subprocess.run([binary(), "local", "--stop", "--data", str(tmp_path / "data")], capture_output=True, check=False)
+    subprocess.run([program, "local", "--stop", "--data", str(tmp_path / "data")], capture_output=True, check=False)
 
 
 def test_nothing_is_started_before_the_first_use(home: Path) -> None:
@@ -75,6 +76,7 @@ def test_two_guards_start_one_server_at_once(home: Path) -> None:
 
 
 def test_a_missing_binary_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = Path(binary())
     monkeypatch.setenv("GUARDBOOK_BINARY", str(tmp_path / "none"))
     with pytest.raises(GuardError, match="GUARDBOOK_BINARY is .* which cannot be run"):
         Guard(agent="a", data=tmp_path).decide("input", "x")
@@ -86,8 +88,8 @@ def test_a_missing_binary_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr("guardbook.local.packaged_binary", lambda: tmp_path / "none")
     with pytest.raises(GuardError, match="carries no guardbook binary.*GUARDBOOK_URL"):
         find_binary()
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{Path(binary()).parent}")
-    assert Path(find_binary()).samefile(binary())
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{program.parent}")
+    assert Path(find_binary()).samefile(program)
 
 
 def test_what_is_no_guardbook_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -31,6 +31,11 @@ class Breaker:
         """Whether questions are not asked, but for a probe."""
         return self._opened > 0
 
+    @property
+    def suspicious(self) -> bool:
+        """Whether the last question had no answer."""
+        return bool(self._failures or self._opened)
+
     def enter(self) -> bool:
         """Whether to ask now."""
         if not self._opened:

@@ -280,7 +280,6 @@ class Guard:
     def flush(self, timeout: float = _AT_EXIT) -> bool:
         """Tries to tell the server now what could not be told yet, and says whether
         nothing is left."""
-        self._close_interval()
         return self._recorder.flush(timeout)
 
     def close(self, timeout: float = _AT_EXIT) -> None:
@@ -507,13 +506,15 @@ class Guard:
         if not self._settings.local:
             assert line is not None
             return line.target
-        if line is not None and not self._missed:
+        if line is None:
+            raise Unreachable("no server was used yet")
+        if self._closed or not self._breaker.suspicious:
             return line.target
         try:
             target = self._find_local()
         except GuardError as err:
             raise Unreachable(str(err)) from None
-        if line is None or line.target != target:
+        if line.target != target:
             self._line = Line(target)
         return target
 
