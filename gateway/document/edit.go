@@ -129,7 +129,19 @@ func (d *Document) Changed() bool {
 }
 
 // String returns the text with every edit done. Without an edit it is the source.
-func (d *Document) String() string {
+func (d *Document) String() string { return d.render(0, int32(len(d.src))) }
+
+// Edited returns the value with every edit done that is of it or within it.
+func (v Value) Edited() string {
+	if v.d == nil {
+		return ""
+	}
+	n := &v.d.nodes[v.i]
+	return v.d.render(n.start, n.end)
+}
+
+// render is the text from start to end with every edit done that lies within.
+func (d *Document) render(start, end int32) string {
 	edits := slices.Clone(d.edits)
 	for _, n := range d.nested {
 		if n.doc.Changed() {
@@ -138,7 +150,7 @@ func (d *Document) String() string {
 	}
 	edits = d.removals(edits)
 	if len(edits) == 0 {
-		return d.src
+		return d.src[start:end]
 	}
 	// Of two edits where one lies within the other, the outer one wins; of two at
 	// the same place, the later one. Insertions at one place all stay.
@@ -146,11 +158,11 @@ func (d *Document) String() string {
 		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(b.end, a.end), cmp.Compare(a.order, b.order))
 	})
 	var b strings.Builder
-	b.Grow(len(d.src))
-	at := int32(0)
+	b.Grow(int(end - start))
+	at := start
 	for i, e := range edits {
-		if e.start < at || e.end < at {
-			continue // within an edit already done
+		if e.start < at || e.end < at || e.end > end {
+			continue // within an edit already done, or beside what is asked for
 		}
 		if i+1 < len(edits) && edits[i+1].start == e.start && edits[i+1].end == e.end && e.start != e.end {
 			continue
@@ -159,7 +171,7 @@ func (d *Document) String() string {
 		b.WriteString(e.with)
 		at = e.end
 	}
-	b.WriteString(d.src[at:])
+	b.WriteString(d.src[at:end])
 	return b.String()
 }
 

@@ -97,8 +97,8 @@ type shape struct {
 	known   bool
 }
 
-func newShape(model string) shape {
-	return shape{members: `"id":` + document.Quote(newID()) + `,"object":"chat.completion.chunk","created":` + strconv.FormatInt(time.Now().Unix(), 10) + `,"model":` + document.Quote(model) + `,`}
+func newShape(object, id, model string) shape {
+	return shape{members: `"id":` + document.Quote(id) + `,"object":"` + object + `","created":` + strconv.FormatInt(time.Now().Unix(), 10) + `,"model":` + document.Quote(model) + `,`}
 }
 
 // note takes the shape of the upstream's first event.
@@ -115,13 +115,31 @@ func (s *shape) note(root document.Value) {
 	s.members, s.known = members, true
 }
 
+// form is where the two APIs with choices differ in a streamed answer.
+type form struct {
+	text    string // the member of the main text
+	nothing string // members of a choice that says nothing
+	// delta is where the pieces of a choice stand.
+	delta func(choice document.Value) document.Value
+	// say are the members of a choice that says a text. role names it, for the first.
+	say func(role, member, text string) string
+}
+
+var chatForm = form{
+	text: "content", nothing: `"delta":{}`,
+	delta: func(choice document.Value) document.Value { return choice.Get("delta") },
+	say: func(role, member, text string) string {
+		return `"delta":{` + role + document.Quote(member) + ":" + document.Quote(text) + "}"
+	},
+}
+
 // chunk is an event about one choice.
-func (s *shape) chunk(index int, delta, finish string) string {
+func (s *shape) chunk(index int, members, finish string) string {
 	reason := "null"
 	if finish != "" {
 		reason = document.Quote(finish)
 	}
-	return "{" + s.members + `"choices":[{"index":` + itoa(index) + `,"delta":` + delta + `,"logprobs":null,"finish_reason":` + reason + `}]}`
+	return "{" + s.members + `"choices":[{"index":` + itoa(index) + `,` + members + `,"logprobs":null,"finish_reason":` + reason + `}]}`
 }
 
 // usage is the event that tells the usage.

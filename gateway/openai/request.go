@@ -11,10 +11,10 @@ import (
 )
 
 // chat is POST /v1/chat/completions.
-type chat struct{}
+type chat struct{ api }
 
 // Path is the entry path.
-func (chat) Path() string { return "openai/chat" }
+func (e chat) Path() string { return e.path("chat") }
 
 // asked is what an answer must know of its request.
 type asked struct {
@@ -29,22 +29,20 @@ type reading struct {
 	root document.Value
 	rest *gateway.Item // what belongs to no message and no tool
 	// callNames gives the tool's name for the id of a call that the conversation holds.
-	callNames map[string]string
-	dropped   map[string]bool // names of tools that were taken out
+	callNames  map[string]string
+	dropped    map[string]bool  // names of tools that were taken out
+	namespaces []document.Value // what holds tools, and goes when none is left
 }
 
 // Request finds every text of a request. Nothing goes up unread: what is not known
 // here is read as input.
-func (chat) Request(doc *document.Document) (*gateway.Request, error) {
-	root := doc.Root()
-	if root.Kind() != '{' {
-		return nil, errors.New("the request's body must be a JSON object")
+func (e chat) Request(doc *document.Document) (*gateway.Request, error) {
+	r, err := read(doc)
+	if err != nil {
+		return nil, err
 	}
-	r := &reading{
-		Request: &gateway.Request{Items: make([]*gateway.Item, 0, 8)}, root: root,
-		rest: gateway.NewItem(guardbook.KindInput, ""),
-	}
-	a := &asked{choices: 1}
+	root := r.root
+	a := &asked{model: e.deployment, choices: 1}
 	for v := root.First(); v.Exists(); v = v.Next() {
 		switch v.Name() {
 		case "messages":
@@ -52,7 +50,7 @@ func (chat) Request(doc *document.Document) (*gateway.Request, error) {
 		case "tools", "functions":
 			r.tools(v)
 		case "web_search_options":
-			r.hosted("web_search", v)
+			r.hosted("web_search", "web_search", "{}", v)
 			r.rest.AddStrings(v)
 		case "model":
 			a.model = v.Text()
@@ -72,11 +70,27 @@ func (chat) Request(doc *document.Document) (*gateway.Request, error) {
 			r.rest.AddStrings(v)
 		}
 	}
-	if !r.rest.Empty() {
-		r.Items = append(r.Items, r.rest)
-	}
+	r.add(r.rest)
 	r.Model, r.Protocol, r.Settled = a.model, a, r.settle
 	return r.Request, nil
+}
+
+// read begins to walk a request.
+func read(doc *document.Document) (*reading, error) {
+	if doc.Root().Kind() != '{' {
+		return nil, errors.New("the request's body must be a JSON object")
+	}
+	return &reading{
+		Request: &gateway.Request{Items: make([]*gateway.Item, 0, 8)}, root: doc.Root(),
+		rest: gateway.NewItem(guardbook.KindInput, ""),
+	}, nil
+}
+
+// add adds an item, if there is anything in it.
+func (r *reading) add(it *gateway.Item) {
+	if !it.Empty() {
+		r.Items = append(r.Items, it)
+	}
 }
 
 func (r *reading) messages(list document.Value) {
@@ -129,9 +143,7 @@ func (r *reading) message(m document.Value) {
 		}
 	}
 	r.remember(role, it)
-	if !it.Empty() {
-		r.Items = append(r.Items, it)
-	}
+	r.add(it)
 }
 
 // remember keeps the texts by which a conversation is known.
@@ -139,15 +151,7 @@ func (r *reading) remember(role string, it *gateway.Item) {
 	if role != "user" && it.In.Role != "system" {
 		return
 	}
-	text := ""
-	for _, p := range it.In.Content {
-		switch {
-		case text == "":
-			text = p.Text
-		case p.Text != "":
-			text += "\n" + p.Text
-		}
-	}
+	text := textOf(it)
 	switch {
 	case role == "user":
 		if r.FirstUser == "" {
@@ -248,12 +252,18 @@ func (r *reading) pastCall(it *gateway.Item, c document.Value) {
 			it.AddStrings(v)
 		}
 	}
-	if id != "" && name != "" {
-		if r.callNames == nil {
-			r.callNames = map[string]string{}
-		}
-		r.callNames[id] = name
+	r.called(id, name)
+}
+
+// called remembers which tool a call is of.
+func (r *reading) called(id, name string) {
+	if id == "" || name == "" {
+		return
 	}
+	if r.callNames == nil {
+		r.callNames = map[string]string{}
+	}
+	r.callNames[id] = name
 }
 
 // callMember adds the strings of {"name", "arguments"} or {"name", "input"}.
@@ -294,7 +304,7 @@ func (r *reading) tools(list document.Value) {
 			}
 		case "":
 		default:
-			r.hosted(kind, t)
+			r.hosted(kind, kind, "{}", t)
 			if name == "" {
 				name = kind
 			}
@@ -312,13 +322,14 @@ func (r *reading) tools(list document.Value) {
 }
 
 // hosted asks whether the agent may use a tool that runs at the provider: its calls
-// are never seen, so permission is asked for when it is offered. The call has no
-// arguments.
-func (r *reading) hosted(name string, v document.Value) {
+// are seen when they have run, or never, so permission is asked for when it is
+// offered. A tool that is not allowed is taken out; key is the name by which a choice
+// may ask for it.
+func (r *reading) hosted(tool, key, arguments string, v document.Value) {
 	it := gateway.NewItem(guardbook.KindToolCall, "")
-	it.In.Tool = &guardbook.Tool{Server: "openai", Name: name, Arguments: jsontext.Value("{}")}
-	it.Block = func(guardbook.Decision) { r.drop(name, v) }
-	it.Redact = func(guardbook.Decision) {}
+	it.In.Tool = &guardbook.Tool{Server: "openai", Name: tool, Arguments: jsontext.Value(arguments)}
+	it.Block = func(guardbook.Decision) { r.drop(key, v) }
+	it.Redact = it.Block // an address that must be redacted is none to connect to
 	r.Items = append(r.Items, it)
 }
 

@@ -12,7 +12,7 @@ import (
 // heldLimit bounds the bytes that wait for a call to be complete.
 const heldLimit = 32 << 20
 
-// stream translates one streamed answer.
+// stream translates one streamed answer of Chat Completions or Completions.
 //
 // Texts pass through a gateway.Text each, which may hold bytes back; what it holds
 // comes out with a later event, or in an event of its own before the one that ends
@@ -23,6 +23,7 @@ type stream struct {
 	call  *gateway.Call
 	out   *gateway.Out
 	asked *asked
+	form  form
 
 	choices []*choice
 	shape   shape
@@ -73,7 +74,7 @@ type fragment struct {
 // Stream begins to translate a streamed answer.
 func (chat) Stream(call *gateway.Call, out *gateway.Out) gateway.Stream {
 	a := call.Request.Protocol.(*asked)
-	return &stream{call: call, out: out, asked: a, shape: newShape(a.model)}
+	return &stream{call: call, out: out, asked: a, form: chatForm, shape: newShape("chat.completion.chunk", newID(), a.model)}
 }
 
 // Event takes one event.
@@ -133,12 +134,14 @@ func (s *stream) Event(ctx context.Context, eventType string, data []byte) (done
 // choice takes an event that concerns one choice.
 func (s *stream) choice(ctx context.Context, doc *document.Document, v document.Value) (*guardbook.Decision, error) {
 	c := s.choiceAt(v.Get("index").Int(0))
-	ev := heldEvent{doc: doc, delta: v.Get("delta"), finish: v.Get("finish_reason"), logprobs: v.Get("logprobs")}
+	ev := heldEvent{doc: doc, delta: s.form.delta(v), finish: v.Get("finish_reason"), logprobs: v.Get("logprobs")}
 	for m := v.First(); m.Exists(); m = m.Next() {
 		switch m.Name() {
 		case "delta", "logprobs", "finish_reason":
 		default:
-			s.extra.Note(m)
+			if ev.delta != v { // else it is read as a part of it
+				s.extra.Note(m)
+			}
 		}
 	}
 	carries := false // something beyond held text: the event must go out
@@ -147,6 +150,7 @@ func (s *stream) choice(ctx context.Context, doc *document.Document, v document.
 	released := map[string]string{}
 	for m := ev.delta.First(); m.Exists(); m = m.Next() {
 		switch {
+		case ev.delta == v && (m.Name() == "logprobs" || m.Name() == "finish_reason" || m.Name() == "index"):
 		case m.Name() == "role":
 			c.begun, carries = true, true
 			s.extra.Note(m)
@@ -294,7 +298,7 @@ func (s *stream) replay(c *choice) {
 		if c.said {
 			text = "\n\n" + text
 		}
-		s.emitText(c, "content", text)
+		s.emitText(c, s.form.text, text)
 		texts = nil
 	}
 	for _, ev := range c.events {
@@ -355,7 +359,7 @@ func (s *stream) sendText(c *choice, ch *channel, text string) {
 	case ch.held.Exists():
 		ch.held.SetText(ch.heldText + text)
 	default:
-		doc, err := document.Parse([]byte(s.shape.chunk(c.index, s.delta(c, ch.member, text), "")))
+		doc, err := document.Parse([]byte(s.chunk(c, ch.member, text)))
 		if err == nil { // it is made here: it parses
 			c.events = append([]heldEvent{{doc: doc}}, c.events...)
 		}
@@ -364,18 +368,18 @@ func (s *stream) sendText(c *choice, ch *channel, text string) {
 }
 
 func (s *stream) emitText(c *choice, member, text string) {
-	s.out.Send("", s.shape.chunk(c.index, s.delta(c, member, text), ""))
+	s.out.Send("", s.chunk(c, member, text))
 	c.said = true
 }
 
-// delta is a delta with one text; it names the role if nothing has yet.
-func (s *stream) delta(c *choice, member, text string) string {
+// chunk is an event with one text of a choice; it names the role if nothing has yet.
+func (s *stream) chunk(c *choice, member, text string) string {
 	role := ""
 	if !c.begun {
 		c.begun = true
 		role = `"role":"assistant",`
 	}
-	return "{" + role + document.Quote(member) + ":" + document.Quote(text) + "}"
+	return s.shape.chunk(c.index, s.form.say(role, member, text), "")
 }
 
 func (s *stream) decideExtra(ctx context.Context) (*guardbook.Decision, error) {
@@ -436,7 +440,7 @@ func (s *stream) Stop(text string) {
 	if len(s.choices) == 0 {
 		for i := range s.asked.choices {
 			c := s.choiceAt(i)
-			s.emitText(c, "content", text)
+			s.emitText(c, s.form.text, text)
 		}
 		s.stop(nil, "")
 		return
@@ -456,11 +460,11 @@ func (s *stream) stop(c *choice, text string) {
 		if c.said {
 			text = "\n\n" + text
 		}
-		s.emitText(c, "content", text)
+		s.emitText(c, s.form.text, text)
 	}
 	for _, c := range s.choices {
 		if !c.finished {
-			s.out.Send("", s.shape.chunk(c.index, "{}", finishFiltered))
+			s.out.Send("", s.shape.chunk(c.index, s.form.nothing, finishFiltered))
 			c.finished = true
 		}
 	}
