@@ -207,13 +207,14 @@ class Recorder:
             self._orphans = False
         with self._change:
             spool, own = self._spool, self._origin().client
-            waiting = list(self._memory)[:256]
         while spool is not None and spool.pending:
             spool.sync()
             self._send(own, spool)
             with self._change:
                 self._tell_dropped()
-        if waiting:
+        while self._memory:
+            with self._change:
+                waiting = [self._memory[i] for i in range(min(len(self._memory), 256))]
             self._post(own, waiting)
             with self._change:
                 for event in waiting:
