@@ -242,13 +242,13 @@ func TestOtherEndpointsPassOnlyByPolicy(t *testing.T) {
 	if !strings.Contains(testbed.Raw(t, b), `"type":"passthrough"`) {
 		t.Error("no entry of the passage")
 	}
-	resp, text := post(t, b, "/openai/v1/responses", hi)
+	resp, text := post(t, b, "/openai/v1/images/generations", hi)
 	checkRefused(t, b, resp, text, 403, "endpoint_refused")
-	if !strings.Contains(text, `endpoints: [\"POST /v1/responses\"]`) {
+	if !strings.Contains(text, `endpoints: [\"POST /v1/images/generations\"]`) {
 		t.Errorf("no hint in %s", text)
 	}
 	b.SetPolicy(t, testbed.Policy+"endpoints: [\"POST /v1/*\", \"GET /v1/*\"]\n")
-	if resp, text := post(t, b, "/openai/v1/responses", hi); resp.StatusCode != 200 {
+	if resp, text := post(t, b, "/openai/v1/images/generations", hi); resp.StatusCode != 200 {
 		t.Errorf("allowed: %s", text)
 	}
 	n := len(up.Seen())
