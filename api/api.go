@@ -97,6 +97,7 @@ type Options struct {
 	Alerts       Alerts
 	Evidence     Evidence
 	Clients      Clients
+	Tools        Tools // nil: no tools are pinned
 	Rules        Rules
 	Counters     Counters
 	Version      string          // of the program
@@ -159,6 +160,10 @@ func (a *api) routes() []route {
 		{"POST", v1 + "agents", forOperators, a.createAgent},
 		{"POST", v1 + "agents/{name}/rotate", forOperators, a.rotateAgent},
 		{"DELETE", v1 + "agents/{name}", forOperators, a.removeAgent},
+
+		{"GET", v1 + "mcp/tools", forOperators, a.listTools},
+		{"POST", v1 + "mcp/tools/approve", forOperators, a.approveTool},
+		{"POST", v1 + "mcp/tools/reject", forOperators, a.rejectTool},
 
 		{"GET", v1 + "containments", forOperators, a.listContainments},
 		{"POST", v1 + "kill", forOperators, a.kill},

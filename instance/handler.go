@@ -33,7 +33,7 @@ func (i *Instance) openDoors(context.Context) error {
 		Access: i.access, Recorder: recorder{i.book}, Book: i.book, BookDir: i.bookDir(),
 		Key: i.key.EpochVerifier(i.book.Opened().Epoch), Fingerprint: i.key.Fingerprint(),
 		Archive: fresh{i.archive, i.book}, Policies: i.policies, Containments: i.containments, Alerts: i.alerts,
-		Evidence: evidenceBuilder{i}, Clients: i.clients, Rules: i.meaning(), Counters: i.guard, Version: i.build.Version,
+		Evidence: evidenceBuilder{i}, Clients: i.clients, Tools: i.mcp.pins, Rules: i.meaning(), Counters: i.guard, Version: i.build.Version,
 		Stopping: i.stopping, Log: i.log,
 	})
 	mux := http.NewServeMux()

@@ -95,6 +95,11 @@ func (f *eventFacts) what(t guardbook.EntryType) string {
 		return words(f.Op, "by", f.By)
 	case guardbook.TypeCanary:
 		return words("test of", f.Path+",", f.Cell+":", f.Got)
+	case guardbook.TypeTool:
+		if f.Tool != nil {
+			return words(f.Op, f.Tool.Server, f.Tool.Name, "by", f.By)
+		}
+		return words(f.Op, "by", f.By)
 	case guardbook.TypeDegraded:
 		return f.Error
 	}

@@ -26,6 +26,7 @@ func newMCP(c *cli) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newMCPWrap(c))
+	cmd.AddCommand(newMCPTools(c)...)
 	return cmd
 }
 
