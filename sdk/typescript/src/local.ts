@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, join } from "node:path";
 import { GuardError, GuardUnavailable } from "./errors.js";
@@ -46,8 +46,8 @@ export function findBinary(named: string, environment: NodeJS.ProcessEnv = proce
   }
   for (const folder of (environment.PATH ?? "").split(delimiter)) {
     const path = join(folder, executable);
-    // npm puts this package's own launcher on the PATH of its scripts; it would only ask again.
-    if (folder && !folder.endsWith(join("node_modules", ".bin")) && runnable(path)) return path;
+    // npm puts this package's own launcher on the PATH; it would only ask again.
+    if (folder && runnable(path) && !realpathSync(path).endsWith(".js")) return path;
   }
   throw new GuardError(
     `There is no guardbook binary: the package ${own} is not installed. Install guardbook without --omit=optional, ` +
