@@ -50,7 +50,7 @@ func parseTarget(base string) (target, error) {
 		return target{}, fmt.Errorf("%q: must be http://HOST or https://HOST, perhaps with a path, and without user, query and fragment", u.Redacted())
 	}
 	t := target{scheme: u.Scheme, host: u.Host, path: u.Path}
-	t.whole = len(u.Path) > 1 && strings.HasSuffix(u.Path, "/") && !strings.HasSuffix(u.Path, "/v1/")
+	t.whole = strings.HasSuffix(u.Path, "/") && !strings.HasSuffix(u.Path, "/v1/")
 	t.path = strings.TrimRight(t.path, "/")
 	if !t.whole {
 		t.path = strings.TrimRight(strings.TrimSuffix(t.path, "/v1"), "/")

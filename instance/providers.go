@@ -14,11 +14,12 @@ import (
 // providers makes the doors of all providers' APIs, by the path that each begins with.
 func (i *Instance) providers() (map[string]http.Handler, error) {
 	makers := map[string]func(*gateway.Gateway, gateway.Upstream) (http.Handler, error){
-		"openai": openai.Handler, "anthropic": anthropic.Handler,
+		"openai": openai.Handler, "anthropic": anthropic.Handler, "azure": openai.AzureHandler,
 	}
 	own := map[string]gateway.Upstream{
 		"openai":    {URL: i.cfg.OpenAIUpstream, Key: i.cfg.OpenAIKey},
 		"anthropic": {URL: i.cfg.AnthropicUpstream, Key: i.cfg.AnthropicKey},
+		"azure":     {}, // every Azure resource has an address of its own: clients name it
 	}
 	doors := map[string]http.Handler{}
 	for protocol, up := range own {

@@ -1,8 +1,7 @@
 // Package mcp guards sessions of the official MCP SDK for Go: what a client's agent
 // calls and reads, or what a server is asked and answers.
 //
-//	c := sdk.NewClient(&sdk.Implementation{Name: "bot"}, nil)
-//	mcp.GuardClient(c, guard, "crm")
+//	c := mcp.NewClient(&sdk.Implementation{Name: "bot"}, nil, guard, "crm")
 package mcp
 
 import (
@@ -21,13 +20,17 @@ import (
 // via is the entry path of what is asked here.
 const via = "go/mcp"
 
-// GuardClient guards everything that a client's sessions send and get. server is the
-// name of the server in policy. Call it before the client connects. Sampling and
-// elicitation that the server asks for are read, too.
-func GuardClient(c *sdk.Client, g *client.Guard, server string) {
+// NewClient returns an MCP client whose sessions are guarded: everything that they
+// send and get, and what the server asks of the client's model and user. server is the
+// server's name in policy. opts may be nil; it is not changed.
+//
+// The handlers in opts are guarded here, not by a middleware: since 2026-07-28 the SDK
+// answers a server's questions by calling them directly.
+func NewClient(impl *sdk.Implementation, opts *sdk.ClientOptions, g *client.Guard, server string) *sdk.Client {
 	m := &middleware{g, server}
+	c := sdk.NewClient(impl, m.handlers(opts))
 	c.AddSendingMiddleware(m.calls)
-	c.AddReceivingMiddleware(m.asked)
+	return c
 }
 
 // GuardServer guards everything that a server is asked for. server is its name in
@@ -259,47 +262,62 @@ func blank(res sdk.Result) (sdk.Result, bool) {
 	return nil, false
 }
 
-// asked guards what a server asks of the client: it is text of a stranger's, and the
-// answer goes out to one.
-func (m *middleware) asked(next sdk.MethodHandler) sdk.MethodHandler {
-	return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
-		if method != "sampling/createMessage" && method != "elicitation/create" {
-			return next(ctx, method, req)
-		}
-		raw, err := json.Marshal(req.GetParams())
-		if err != nil {
-			return nil, fmt.Errorf("guardbook cannot read what the server asks: %w", err)
-		}
-		in, err := m.interaction(guardbook.KindToolResult, method, raw)
-		if err != nil {
-			return nil, err
-		}
-		ds, err := m.g.Decide(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		if !ds[0].Action.Releases() || ds[0].Action == guardbook.ActionRedact { // a question is not answered in part
-			return nil, &client.BlockedError{Decision: ds[0]}
-		}
-		res, err := next(ctx, method, req)
-		if err != nil {
-			return nil, err
-		}
-		out, err := json.Marshal(res)
-		if err != nil {
-			return nil, fmt.Errorf("guardbook cannot read the answer: %w", err)
-		}
-		in, err = m.interaction(guardbook.KindOutput, method, out)
-		if err != nil {
-			return nil, err
-		}
-		ds, err = m.g.Decide(ctx, in)
-		if err != nil {
-			return nil, err
-		}
-		if !ds[0].Action.Releases() || ds[0].Action == guardbook.ActionRedact {
-			return nil, &client.BlockedError{Decision: ds[0]}
-		}
-		return res, nil
+// handlers guards what a server asks of the client: the question is a stranger's text,
+// and the answer goes out to one.
+func (m *middleware) handlers(opts *sdk.ClientOptions) *sdk.ClientOptions {
+	if opts == nil {
+		return nil
 	}
+	c := *opts
+	if ask := opts.CreateMessageHandler; ask != nil {
+		c.CreateMessageHandler = func(ctx context.Context, r *sdk.CreateMessageRequest) (*sdk.CreateMessageResult, error) {
+			return answered(ctx, m, "sampling/createMessage", r.Params, func() (*sdk.CreateMessageResult, error) { return ask(ctx, r) })
+		}
+	}
+	if ask := opts.CreateMessageWithToolsHandler; ask != nil {
+		c.CreateMessageWithToolsHandler = func(ctx context.Context, r *sdk.CreateMessageWithToolsRequest) (*sdk.CreateMessageWithToolsResult, error) {
+			return answered(ctx, m, "sampling/createMessage", r.Params, func() (*sdk.CreateMessageWithToolsResult, error) { return ask(ctx, r) })
+		}
+	}
+	if ask := opts.ElicitationHandler; ask != nil {
+		c.ElicitationHandler = func(ctx context.Context, r *sdk.ElicitRequest) (*sdk.ElicitResult, error) {
+			return answered(ctx, m, "elicitation/create", r.Params, func() (*sdk.ElicitResult, error) { return ask(ctx, r) })
+		}
+	}
+	return &c
+}
+
+// answered has a question judged, asks, and has the answer judged.
+func answered[T any](ctx context.Context, m *middleware, method string, question any, ask func() (*T, error)) (*T, error) {
+	if err := m.judge(ctx, guardbook.KindToolResult, method, question); err != nil {
+		return nil, err
+	}
+	out, err := ask()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.judge(ctx, guardbook.KindOutput, method, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// judge decides on a value that passes whole or not at all.
+func (m *middleware) judge(ctx context.Context, kind guardbook.Kind, method string, value any) error {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("guardbook cannot read %s: %w", method, err)
+	}
+	in, err := m.interaction(kind, method, raw)
+	if err != nil {
+		return err
+	}
+	ds, err := m.g.Decide(ctx, in)
+	if err != nil {
+		return err
+	}
+	if d := ds[0]; !d.Action.Releases() || d.Action == guardbook.ActionRedact { // half a question is another one
+		return &client.BlockedError{Decision: d}
+	}
+	return nil
 }
