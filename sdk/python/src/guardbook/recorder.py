@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ __all__ = ["Recorder", "now", "uuid7"]
 _log = logging.getLogger("guardbook")
 _BUDGET = 5.0  # seconds for one call
 _IN_MEMORY = 10_000  # events, when the disk cannot be written
-_SLOWEST = 5.0  # seconds between attempts
+_SOONEST, _SLOWEST = 0.1, 5.0  # seconds between attempts
 
 
 class Recorder:
@@ -170,31 +171,38 @@ class Recorder:
     # What follows runs in the thread, without the condition.
 
     def _run(self) -> None:
-        pause = 0.1
+        pause, due = _SOONEST, 0.0
         while True:
             with self._change:
-                asked = self._asked
+                self._change.wait_for(partial(self._wanted, due), self._idle(due))
+                asked, stopping = self._asked, self._stopping
             try:
-                self._work()
-                pause = 0.1
+                if self._spool is not None:
+                    self._spool.sync()
+                if not stopping and (asked > self._tried or time.monotonic() >= due):
+                    self._work()
+                    pause, due = _SOONEST, 0.0
             except Unreachable:
+                due = time.monotonic() + pause
                 pause = min(pause * 2, _SLOWEST)
             except Exception:  # the thread must live: it is what tells of failures
                 _log.exception("Guardbook: events could not be sent")
-                pause = _SLOWEST
+                due = time.monotonic() + _SLOWEST
             with self._change:
                 self._tried = asked
                 self._change.notify_all()
-                self._rest(asked, pause)
-                if self._stopping:
+                if stopping:
                     return
 
-    def _rest(self, asked: int, pause: float) -> None:
-        """Waits for something to do; the condition is held."""
-        if self.pending:
-            self._change.wait_for(lambda: self._stopping or self._asked > asked, pause)
-        else:
-            self._change.wait_for(lambda: self._stopping or self._asked > asked or self.pending)
+    def _wanted(self, due: float) -> bool:
+        """Whether there is something to do; due is when the next attempt is."""
+        if self._stopping or self._asked > self._tried or (self._spool is not None and self._spool.dirty):
+            return True
+        return (self.pending or self._orphans) and time.monotonic() >= due
+
+    def _idle(self, due: float) -> float | None:
+        """How long there is nothing to do if nothing happens."""
+        return max(0.0, due - time.monotonic()) if self.pending or self._orphans else None
 
     def _work(self) -> None:
         if self._orphans:

@@ -54,16 +54,23 @@ class Spool:
         """Makes the file, locks it and writes whose it is."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"{origin.client}.jsonl"
-        file = _open(path, os.O_CREAT | os.O_EXCL)
+        file = _open(path, os.O_CREAT)
         _lock(file)
         head = origin.line()
-        file.write(head)
-        return cls(file, path, len(head), len(head), limit)
+        size = os.fstat(file.fileno()).st_size  # 0, unless it was closed before the process's end
+        if size == 0:
+            file.write(head)
+        return cls(file, path, max(size, len(head)), len(head), limit)
 
     @property
     def pending(self) -> bool:
         """Whether something is not sent."""
         return self._size > self._sent
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something is not on the disk."""
+        return self._synced < self._size
 
     def append(self, event: dict[str, Any], reserve: bool = False) -> bool:
         """Writes an event; False when the spool is full. It survives the process at
