@@ -26,6 +26,10 @@ const (
 	// HeaderBlock says how a block is answered: "respond", or "raise" for a client
 	// that makes an error of it.
 	HeaderBlock = "X-Guardbook-Block"
+	// HeaderToolCalls is "asked" when the client asks about every tool call before it
+	// runs it. Those of an answer are then not decided on here: a denied one goes back
+	// to the model as the tool's result, and the agent goes on.
+	HeaderToolCalls = "X-Guardbook-Tool-Calls"
 )
 
 // The response headers of every guarded answer.
@@ -47,6 +51,7 @@ type Caller struct {
 	ClientSeq             int64  // its number of this request; 0: none
 	Upstream              string // base URL that the request is for; empty: the configured one
 	Block                 string // "", "respond" or "raise"
+	ToolCalls             string // "" or "asked"
 }
 
 // Identify finds out who sends a request. pathKey is the key from the path, or "".
@@ -59,7 +64,7 @@ func Identify(r *http.Request, pathKey string, keys Keys) (Caller, *Refusal) {
 	candidates := []string{r.Header.Get(HeaderKey), pathKey, strings.TrimSpace(bearer), apiKey, azureKey}
 	c := Caller{
 		Session: r.Header.Get(HeaderSession), User: r.Header.Get(HeaderUser), Parent: r.Header.Get(HeaderParent),
-		Client: r.Header.Get(HeaderClient), Upstream: r.Header.Get(HeaderUpstream), Block: r.Header.Get(HeaderBlock),
+		Client: r.Header.Get(HeaderClient), Upstream: r.Header.Get(HeaderUpstream), Block: r.Header.Get(HeaderBlock), ToolCalls: r.Header.Get(HeaderToolCalls),
 	}
 	seq := r.Header.Get(HeaderClientSeq)
 	for name := range r.Header {
@@ -118,6 +123,10 @@ func Identify(r *http.Request, pathKey string, keys Keys) (Caller, *Refusal) {
 	if c.Block != "" && c.Block != "respond" && c.Block != "raise" {
 		return c, &Refusal{Agent: agent, Status: http.StatusBadRequest, Code: "bad_header",
 			Message: HeaderBlock + " must be respond or raise."}
+	}
+	if c.ToolCalls != "" && c.ToolCalls != "asked" {
+		return c, &Refusal{Agent: agent, Status: http.StatusBadRequest, Code: "bad_header",
+			Message: HeaderToolCalls + " must be asked, or left out."}
 	}
 	return c, nil
 }

@@ -94,7 +94,7 @@ func (x *exchange) begin(req *Request) {
 	x.call = &Call{Request: req, guard: x.o.Guard, record: x.record, base: guardbook.Interaction{
 		Tenant: x.who.Tenant, Agent: x.who.Agent, Session: session, User: x.who.User, Parent: x.who.Parent,
 		Path: x.e.Path(), Context: ContextOf(req), Client: x.who.Client, ClientSeq: x.who.ClientSeq,
-	}}
+	}, asked: x.who.ToolCalls == "asked"}
 }
 
 func (x *exchange) record(ctx context.Context, t guardbook.EntryType, body any) error {

@@ -22,6 +22,9 @@ type Item struct {
 	// Unreadable says why this can not be released whatever policy says, for
 	// example arguments that are not JSON.
 	Unreadable string
+	// Client says that this is a tool call which the client carries out, and not the
+	// provider.
+	Client bool
 	// Whose names the part of a request that the item belongs to, when the request
 	// holds several of their own; a block of the whole says it.
 	Whose string

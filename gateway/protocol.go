@@ -95,6 +95,7 @@ type Call struct {
 	record   func(ctx context.Context, t guardbook.EntryType, body any) error
 	base     guardbook.Interaction
 	decision guardbook.Decision // the strictest so far
+	asked    bool               // the client asks about the tool calls that it carries out
 	// raise ends the answer's stream with a block as an error; nil: a block is
 	// answered in the protocol.
 	raise func(d guardbook.Decision)
@@ -161,8 +162,14 @@ func (c *Call) decide(ctx context.Context, items []*Item) ([]guardbook.Decision,
 	if len(items) == 0 {
 		return nil, nil
 	}
-	ins := make([]*guardbook.Interaction, len(items))
+	ds := make([]guardbook.Decision, len(items))
+	var ins []*guardbook.Interaction
+	var at []int // where each of them is among the items
 	for i, it := range items {
+		if c.asked && it.Client && it.Unreadable == "" {
+			ds[i].Action = guardbook.ActionAllow
+			continue
+		}
 		in := &it.In
 		in.Tenant, in.Agent, in.Session = c.base.Tenant, c.base.Agent, c.base.Session
 		in.User, in.Parent, in.Path = c.base.User, c.base.Parent, c.base.Path
@@ -170,13 +177,17 @@ func (c *Call) decide(ctx context.Context, items []*Item) ([]guardbook.Decision,
 			in.Context = c.base.Context
 		}
 		in.Client, in.ClientSeq = c.base.Client, c.base.ClientSeq
-		ins[i] = in
+		ins, at = append(ins, in), append(at, i)
 	}
-	ds, err := c.guard.Decide(ctx, ins...)
+	if len(ins) == 0 {
+		return ds, nil
+	}
+	made, err := c.guard.Decide(ctx, ins...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotDurable, err)
 	}
-	for i := range ds {
+	for n, i := range at {
+		ds[i] = made[n]
 		if items[i].withhold(&ds[i]) {
 			_ = c.record(ctx, guardbook.TypeRefusal, guardbook.RefusalEntry{
 				Agent: c.base.Agent, Session: c.base.Session, Path: c.base.Path, Status: http.StatusOK, Code: "unreadable_tool_call",

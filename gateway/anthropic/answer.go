@@ -134,6 +134,7 @@ func (a *answer) output(ans *gateway.Answer, it *gateway.Item) {
 // callItem is a tool call as an interaction.
 func callItem(name, id, input string) *gateway.Item {
 	it := gateway.NewItem(guardbook.KindToolCall, "")
+	it.Client = true
 	it.In.Tool = &guardbook.Tool{Name: name, CallID: id}
 	it.SetArguments(input)
 	return it

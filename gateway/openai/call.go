@@ -21,6 +21,7 @@ type toolCall struct {
 // item is the call as an interaction. A custom tool's text is its argument "input".
 func (c *toolCall) item() *gateway.Item {
 	it := gateway.NewItem(guardbook.KindToolCall, "")
+	it.Client = true
 	it.In.Tool = &guardbook.Tool{Name: c.name, CallID: c.id}
 	if c.custom {
 		it.In.Tool.Arguments = jsontext.Value(`{"input":` + document.Quote(c.text.String()) + `}`)

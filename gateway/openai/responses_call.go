@@ -61,6 +61,7 @@ func readCall(v document.Value) *responseCall {
 	kind := v.Get("type").Text()
 	it := gateway.NewItem(guardbook.KindToolCall, "")
 	it.In.Tool = &guardbook.Tool{Server: v.Get("namespace").Text(), Name: v.Get("name").Text(), CallID: v.Get("call_id").Text()}
+	it.Client = kind == "function_call" || kind == "custom_tool_call"
 	it.Block = func(d guardbook.Decision) { c.blocked = &d }
 	it.Redact = func(d guardbook.Decision) { c.changeArguments(it.In.Tool.Arguments, d) }
 	switch kind {
