@@ -69,8 +69,7 @@ func (x *exchange) forward(body []byte) {
 		x.setMarks()
 		x.w.WriteHeader(code)
 	default:
-		b, _, err := readLimited(resp.Body, 1)
-		if err == nil && len(b) == 0 {
+		if n, _ := io.ReadFull(resp.Body, make([]byte, 1)); n == 0 {
 			responseHeader(x.w.Header(), resp.Header)
 			x.setMarks()
 			x.w.WriteHeader(code)
