@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -49,21 +50,27 @@ func (b *bench) measure(ctx context.Context) error {
 		failed := make([]int64, len(b.targets))
 		for range b.rounds {
 			for i, t := range b.targets {
-				d, bad := b.open(ctx, client, t, rate, false)
+				if t.most > 0 && rate > t.most {
+					continue
+				}
+				d, _, bad := b.open(ctx, client, t, rate, false)
 				got[i], failed[i] = append(got[i], d...), failed[i]+bad
 			}
 		}
 		b.print(fmt.Sprintf("not streamed, %d requests/s, open loop, latency from the planned start", rate), got, failed)
 	}
-	got := make([][]time.Duration, len(b.targets))
-	failed := make([]int64, len(b.targets))
-	for range b.rounds {
-		for i, t := range b.targets {
-			d, bad := b.open(ctx, client, t, 100, true)
-			got[i], failed[i] = append(got[i], d...), failed[i]+bad
+	for _, rate := range []int{20, 100} {
+		first, last := make([][]time.Duration, len(b.targets)), make([][]time.Duration, len(b.targets))
+		failed := make([]int64, len(b.targets))
+		for range b.rounds {
+			for i, t := range b.targets {
+				f, l, bad := b.open(ctx, client, t, rate, true)
+				first[i], last[i], failed[i] = append(first[i], f...), append(last[i], l...), failed[i]+bad
+			}
 		}
+		b.print(fmt.Sprintf("streamed, %d requests/s, time to the first token", rate), first, failed)
+		b.print(fmt.Sprintf("streamed, %d requests/s, time to the last token", rate), last, failed)
 	}
-	b.print("streamed, 100 requests/s, time to the first token", got, failed)
 
 	best := make([]float64, len(b.targets))
 	for range b.rounds {
@@ -88,6 +95,9 @@ func (b *bench) print(title string, got [][]time.Duration, failed []int64) {
 	fmt.Fprintf(w, "\n%s\tn\tfailed\tp50\tp90\tp99\tadded to bare proxy p50\tp99\t\n", title)
 	bare := summarise(got[1])
 	for i, t := range b.targets {
+		if len(got[i]) == 0 && failed[i] == 0 {
+			continue // not asked at this rate
+		}
 		s := summarise(got[i])
 		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t\n", t.name, s.n, failed[i], ms(s.p50), ms(s.p90), ms(s.p99), ms(s.p50-bare.p50), ms(s.p99-bare.p99))
 	}
@@ -96,13 +106,13 @@ func (b *bench) print(title string, got [][]time.Duration, failed []int64) {
 
 // open sends requests at a fixed rate, whether or not earlier ones have been
 // answered, and measures each from the moment that it was due.
-func (b *bench) open(ctx context.Context, client *http.Client, t target, rate int, stream bool) ([]time.Duration, int64) {
+func (b *bench) open(ctx context.Context, client *http.Client, t target, rate int, stream bool) (first, last []time.Duration, bad int64) {
 	n := rate * b.seconds
 	bodies := make([][]byte, n)
 	for i := range bodies {
 		bodies[i] = request(stream)
 	}
-	times := make([]time.Duration, n)
+	first, last = make([]time.Duration, n), make([]time.Duration, n)
 	var failed atomic.Int64
 	var wg sync.WaitGroup
 	start := time.Now().Add(10 * time.Millisecond)
@@ -110,15 +120,20 @@ func (b *bench) open(ctx context.Context, client *http.Client, t target, rate in
 		due := start.Add(time.Duration(i) * time.Second / time.Duration(rate))
 		time.Sleep(time.Until(due))
 		wg.Go(func() {
-			if err := t.send(ctx, client, bodies[i], stream); err != nil {
+			if err := t.send(ctx, client, bodies[i], stream, func() { first[i] = time.Since(due) }); err != nil {
 				failed.Add(1)
+				first[i] = 0
 				return
 			}
-			times[i] = time.Since(due)
+			last[i] = time.Since(due)
+			if !stream {
+				first[i] = last[i]
+			}
 		})
 	}
 	wg.Wait()
-	return slices.DeleteFunc(times, func(d time.Duration) bool { return d == 0 }), failed.Load()
+	none := func(d time.Duration) bool { return d == 0 }
+	return slices.DeleteFunc(first, none), slices.DeleteFunc(last, none), failed.Load()
 }
 
 // closed keeps a number of connections busy and returns answers a second.
@@ -136,7 +151,7 @@ func (b *bench) closed(ctx context.Context, client *http.Client, t target, conns
 			for time.Since(start) < d && firstErr.Load() == nil {
 				i := next.Add(1)
 				body := bytes.Replace(bodies[i%int64(len(bodies))], []byte("NUMBER"), fmt.Appendf(nil, "%06d", i), 1)
-				if err := t.send(ctx, client, body, false); err != nil {
+				if err := t.send(ctx, client, body, false, nil); err != nil {
 					firstErr.CompareAndSwap(nil, &err)
 					return
 				}
@@ -151,9 +166,9 @@ func (b *bench) closed(ctx context.Context, client *http.Client, t target, conns
 	return float64(done.Load()) / time.Since(start).Seconds(), done.Load(), nil
 }
 
-// send sends one request; streamed, it returns at the first token and reads the
-// rest in the background of the measurement's end.
-func (t target) send(ctx context.Context, client *http.Client, body []byte, stream bool) error {
+// send sends one request and reads its answer; streamed, it calls first at the first
+// token.
+func (t target) send(ctx context.Context, client *http.Client, body []byte, stream bool, first func()) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url+"/v1/chat/completions", bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -172,10 +187,10 @@ func (t target) send(ctx context.Context, client *http.Client, body []byte, stre
 		resp.Body.Close()
 		return fmt.Errorf("%s: %s", resp.Status, b)
 	}
-	if stream {
-		return firstToken(resp)
-	}
 	defer resp.Body.Close()
+	if stream {
+		return tokens(resp.Body, first)
+	}
 	b, err := io.ReadAll(resp.Body)
 	if err == nil && !bytes.Contains(b, []byte("quarterly figures")) {
 		err = fmt.Errorf("the answer is not the upstream's: %.200s", b)
@@ -183,19 +198,24 @@ func (t target) send(ctx context.Context, client *http.Client, body []byte, stre
 	return err
 }
 
-func firstToken(resp *http.Response) error {
-	rd := bufio.NewReader(resp.Body)
+// tokens reads a streamed answer to its last token.
+func tokens(body io.Reader, first func()) error {
+	rd := bufio.NewReader(body)
+	begun := false
 	for {
 		line, err := rd.ReadString('\n')
 		if err != nil {
-			resp.Body.Close()
-			return fmt.Errorf("no token: %w", err)
+			return fmt.Errorf("the stream ended early: %w", err)
 		}
-		if strings.Contains(line, `"content":"The`) {
-			go func() {
-				_, _ = io.Copy(io.Discard, rd)
-				resp.Body.Close()
-			}()
+		switch {
+		case !begun && strings.Contains(line, `"content":"The`):
+			begun = true
+			first()
+		case strings.HasPrefix(line, "data: [DONE]"):
+			if !begun {
+				return errors.New("no token came")
+			}
+			_, _ = io.Copy(io.Discard, rd) // so that the connection is used again
 			return nil
 		}
 	}

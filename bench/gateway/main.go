@@ -4,6 +4,10 @@
 // turns. It prints a table; every process is real and separate.
 //
 //	go run ./bench/gateway --guardbook bin/guardbook
+//
+// With --litellm PROGRAM the LiteLLM proxy (pip install 'litellm[proxy]') is measured
+// in the same turns, at the rates that it can take: with one worker, as it comes,
+// without any of its guardrails.
 package main
 
 import (
@@ -45,6 +49,7 @@ func run(ctx context.Context) error {
 		rounds    = flag.Int("rounds", 3, "rounds; each measures every target in turn")
 		seconds   = flag.Int("seconds", 5, "seconds a measurement")
 		rates     = flag.String("rates", "100,1000", "requests a second, open loop")
+		litellm   = flag.String("litellm", "", "the litellm program, to be measured beside guardbook")
 		keep      = flag.String("keep", "", "keep the servers' data and CPU profiles in this directory")
 	)
 	flag.Parse()
@@ -77,7 +82,7 @@ func run(ctx context.Context) error {
 		defer os.RemoveAll(tmp)
 		dir = tmp
 	}
-	stopAll, err := b.start(ctx, *guardbook, dir)
+	stopAll, err := b.start(ctx, *guardbook, *litellm, dir)
 	defer stopAll()
 	if err != nil {
 		return err
@@ -110,6 +115,7 @@ type target struct {
 	name string
 	url  string // up to and including /openai
 	key  string
+	most int // requests a second that it is asked for at most; 0: any
 }
 
 type bench struct {
@@ -119,7 +125,7 @@ type bench struct {
 }
 
 // start starts every process and waits until each answers.
-func (b *bench) start(ctx context.Context, guardbook, dir string) (stop func(), err error) {
+func (b *bench) start(ctx context.Context, guardbook, litellm, dir string) (stop func(), err error) {
 	var procs []*exec.Cmd
 	stop = func() {
 		for _, p := range slices.Backward(procs) {
@@ -175,6 +181,23 @@ func (b *bench) start(ctx context.Context, guardbook, dir string) (stop func(), 
 		key, _, _ = strings.Cut(key, `"`)
 		b.targets = append(b.targets, target{name: "guardbook " + durability, url: "http://" + addr + "/openai", key: key})
 	}
+	if litellm == "" {
+		return stop, nil
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return stop, err
+	}
+	config := filepath.Join(dir, "litellm.yaml")
+	text := "model_list:\n  - model_name: guardbook-stand-in/bench\n    litellm_params: {model: openai/guardbook-stand-in/bench, api_base: " + upURL + "/openai/v1, api_key: sk-upstream}\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return stop, err
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	if err := child("http://"+addr+"/health/readiness", litellm, "--config", config, "--host", "127.0.0.1", "--port", port, "--num_workers", "1", "--telemetry", "False"); err != nil {
+		return stop, fmt.Errorf("start litellm: %w", err)
+	}
+	b.targets = append(b.targets, target{name: "litellm proxy", url: "http://" + addr, most: 100})
 	return stop, nil
 }
 
@@ -188,7 +211,7 @@ func freeAddr() (string, error) {
 }
 
 func waitFor(ctx context.Context, url string) error {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(90 * time.Second)
 	for {
 		resp, err := http.Get(url)
 		if err == nil {
@@ -198,7 +221,7 @@ func waitFor(ctx context.Context, url string) error {
 			}
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s did not answer within 30 s", url)
+			return fmt.Errorf("%s did not answer within 90 s", url)
 		}
 		select {
 		case <-ctx.Done():
