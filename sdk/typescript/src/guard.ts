@@ -21,6 +21,16 @@ export type Verdict<T> =
       error: GuardBlocked | GuardUnavailable;
     };
 
+/** {@link Context} for a client of a model provider. */
+export interface ModelContext extends Context {
+  /**
+   * `asked`: a framework's module asks about every tool call before it runs, so those in
+   * the model's answers are not decided on a first time: a denied one is then the tool's
+   * result, which the model reads, and does not end the run.
+   */
+  toolCalls?: "asked" | undefined;
+}
+
 const kinds: readonly Kind[] = ["input", "output", "tool_call", "tool_result", "tool_definition", "memory"];
 
 /**
@@ -198,12 +208,12 @@ export class Guard {
    * or Anthropic, or an object of a framework whose module is imported
    * (`import "guardbook/mcp"`). What was given stays as it was.
    */
-  wrap<T extends object>(value: T, context: Context = {}): T {
+  wrap<T extends object>(value: T, context: ModelContext = {}): T {
     return wrapClient(value, this.#model(context)) ?? wrapWithLoaded(this, value, context);
   }
 
   /** As {@link Guard.wrap}, and imports the framework's module when it is needed. */
-  async wrapAsync<T extends object>(value: T, context: Context = {}): Promise<T> {
+  async wrapAsync<T extends object>(value: T, context: ModelContext = {}): Promise<T> {
     return wrapClient(value, this.#model(context)) ?? (await wrapWith(this, value, context));
   }
 
@@ -216,7 +226,7 @@ export class Guard {
 
   /** As {@link Guard.fetch}; with `throw`, a block and an absent server reject with GuardBlocked and GuardUnavailable. */
   fetchWith(
-    options: { onBlock?: "response" | "throw"; fetch?: typeof globalThis.fetch } & Context = {},
+    options: { onBlock?: "response" | "throw"; fetch?: typeof globalThis.fetch } & ModelContext = {},
   ): typeof globalThis.fetch {
     const { onBlock = "response", fetch, ...context } = options;
     return guardedFetch(this.#model(context), { onBlock, direct: fetch as FetchLike | undefined });
@@ -238,7 +248,7 @@ export class Guard {
     this.#server.close();
   }
 
-  #model(context: Context): ModelGuard {
+  #model(context: ModelContext): ModelGuard {
     return {
       client: this.client,
       block: this.#settings.block,
@@ -248,6 +258,7 @@ export class Guard {
       recorder: this.#recorder,
       identity: () => this.identity(context),
       via: context.via,
+      toolCalls: context.toolCalls,
       answered: () => this.#answered(),
     };
   }

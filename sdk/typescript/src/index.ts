@@ -5,7 +5,7 @@
  */
 
 export { GuardBlocked, GuardError, GuardUnavailable } from "./errors.js";
-export { Guard, type Verdict } from "./guard.js";
+export { Guard, type ModelContext, type Verdict } from "./guard.js";
 export {
   type Action,
   type Content,

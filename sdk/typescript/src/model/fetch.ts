@@ -17,6 +17,8 @@ export interface ModelGuard {
   readonly server: Server;
   readonly recorder: Recorder;
   readonly via: string | undefined;
+  /** `asked`: whoever runs the tools asks about each call, so the server does not decide on those in answers. */
+  readonly toolCalls?: "asked" | undefined;
   identity(): { session: string; user: string | undefined; parent: string | undefined };
   answered(): void;
 }
@@ -77,6 +79,7 @@ export function guardedFetch(guard: ModelGuard, options: FetchOptions): FetchLik
       set("x-guardbook-client", guard.client);
       set("x-guardbook-client-seq", String(seq));
       set("x-guardbook-block", guard.block);
+      set("x-guardbook-tool-calls", guard.toolCalls);
       // A client that has the server as its base URL already is on the right way.
       const there = `${url}/`.startsWith(`${server}/`);
       if (!there) set("x-guardbook-upstream", way.upstream);
