@@ -315,8 +315,13 @@ describe.each([
     expect(err.message).toContain("Guardbook");
   });
 
-  test("a WebSocket beside the client goes nowhere", () => {
+  test("a WebSocket beside the client goes nowhere, and the error says why", async () => {
     expect(client.baseURL).toMatch(/^http:\/\/websockets-are-not-guarded\.guardbook\.invalid\//);
+    if (module === "openai-v4" || module === "openai-v5") return; // their real-time module is another
+    const { OpenAIRealtimeWS } = (await import(`${module}/realtime/ws`)) as typeof import("openai-v6/realtime/ws");
+    const ws = new OpenAIRealtimeWS({ model: "m" }, client);
+    const err = await new Promise<Error>((resolve) => ws.on("error", resolve));
+    expect(err.message).toContain("websockets-are-not-guarded.guardbook.invalid");
   });
 
   test("Azure: deployments", async () => {
