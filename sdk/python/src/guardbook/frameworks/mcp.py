@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Mapping, Sequence
+from typing import Any, Awaitable, Callable, Mapping, Sequence
 
 from ..decision import Tool
 from ..errors import GuardError
 from .judge import Judge, Question, Ruling, json_text, parts_of, text_of
 
-__all__ = ["guard_session"]
+__all__ = ["guard_server", "guard_session"]
 
 VIA = "python/mcp"
 
@@ -50,63 +50,71 @@ def guard_session(guard: Any, session: Any, *, server: str = "") -> Any:
     return session
 
 
-class _Session:
-    """One guarded session."""
+def guard_server(judge: Judge, server: Any) -> None:
+    """Guards an MCP server object of the OpenAI Agents SDK in place, at its methods: it
+    opens sessions of its own as it needs them."""
+    if "guardbook_server" in server.__dict__:
+        return
+    from mcp import types
 
-    def __init__(self, judge: Judge, session: Any, server: str) -> None:
+    guarded = _Server(judge, str(server.name))
+    server.__dict__["guardbook_server"] = guarded
+    call_tool, list_tools = server.call_tool, server.list_tools
+    get_prompt, read_resource = server.get_prompt, getattr(server, "read_resource", None)
+
+    async def call(tool_name: str, arguments: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return await guarded.call(
+            tool_name, dict(arguments or {}), types.CallToolResult, lambda new: call_tool(tool_name, new, *args, **kwargs)
+        )
+
+    async def tools(*args: Any, **kwargs: Any) -> Any:
+        return await guarded.kept("tools", await list_tools(*args, **kwargs))
+
+    async def prompt(name: str, arguments: Any = None) -> Any:
+        await guarded.asks("prompts/get", {"name": name, "arguments": arguments})
+        return await guarded.read("prompts/get", await get_prompt(name, arguments), types.GetPromptResult)
+
+    async def resource(uri: str) -> Any:
+        assert read_resource is not None
+        await guarded.asks("resources/read", {"uri": uri})
+        return await guarded.read("resources/read", await read_resource(uri), types.ReadResourceResult)
+
+    server.call_tool, server.list_tools, server.get_prompt = call, tools, prompt
+    if read_resource is not None:
+        server.read_resource = resource
+
+
+class _Server:
+    """What one server offers and writes, judged."""
+
+    def __init__(self, judge: Judge, server: str) -> None:
         self._judge = judge
-        self._session = session
         self._server = server
-        self._send = session.send_request
-        self._types = sys.modules[type(session).__module__].types
         #: Tools that were left out of the list, with the reason. They are not called either.
         self._refused: dict[str, str] = {}
 
     def _tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> Tool:
         return Tool(name, arguments=arguments, server=self._server)
 
-    async def send_request(self, request: Any, result_type: Any, *args: Any, **kwargs: Any) -> Any:
-        """Sends a request if it may be sent, and returns what may be read of the result."""
-        inner = getattr(request, "root", request)
-        method = str(inner.method)
-        if method == "tools/call":
-            return await self._call(request, inner, result_type, args, kwargs)
-        if method in _READ:
-            said = inner.params.model_dump(by_alias=True, mode="json", exclude_none=True)
-            said.pop("_meta", None)
-            (await self._judge.aask(Question("output", json_text(said), tool=self._tool(method))))[0].obey()
-        result = await self._send(request, result_type, *args, **kwargs)
-        if method in _LISTS:
-            return await self._listed(_LISTS[method], result)
-        if method in _READ:
-            return await self._read(method, result, result_type)
-        if method in ("initialize", "server/discover"):
-            return await self._greeted(result)
-        return result
-
     # Tools.
 
-    async def _call(self, request: Any, inner: Any, result_type: Any, args: Sequence[Any], kwargs: Any) -> Any:
-        name, arguments = str(inner.params.name), dict(inner.params.arguments or {})
+    async def call(
+        self, name: str, arguments: dict[str, Any], result_type: Any, send: Callable[[Any], Awaitable[Any]], answers: Any = None
+    ) -> Any:
+        """Calls a tool if it may be called, and returns what may be read of its result."""
         if name in self._refused:
             return _error(result_type, self._refused[name])
         asked = [Question("tool_call", tool=self._tool(name, arguments))]
-        answers = getattr(inner.params, "input_responses", None)
         if answers:  # what a person or a model said to the server's questions goes out, too
-            said = inner.params.model_dump(by_alias=True, mode="json", exclude_none=True)["inputResponses"]
-            asked.append(Question("output", json_text(said), tool=self._tool(name)))
+            asked.append(Question("output", json_text(answers), tool=self._tool(name)))
         rulings = await self._judge.aask(*asked)
         for ruling in rulings:
             if ruling.denied:
                 return _error(result_type, ruling.message)
         if len(rulings) > 1 and rulings[1].content is not None:
             return _error(result_type, "The answers hold data that may not go to this server. Do not retry.")
-        if rulings[0].arguments is not None:
-            params = inner.params.model_copy(update={"arguments": dict(rulings[0].arguments)})
-            inner = inner.model_copy(update={"params": params})
-            request = type(request)(inner) if hasattr(request, "root") else inner
-        result = await self._send(request, result_type, *args, **kwargs)
-        return await self._result(name, result, result_type)
+        new = rulings[0].arguments
+        return await self._result(name, await send(arguments if new is None else dict(new)), result_type)
 
     async def _result(self, name: str, result: Any, result_type: Any) -> Any:
         raw = result.model_dump(by_alias=True, mode="json", exclude_none=True)
@@ -134,9 +142,8 @@ class _Session:
             raw[key] = new
         return _read_as(result_type, raw)
 
-    async def _listed(self, member: str, result: Any) -> Any:
-        """The list without what may not be known: a poisoned tool is left out."""
-        found = list(getattr(result, member, None) or getattr(result, "resource_templates", None) or ())
+    async def kept(self, member: str, found: Sequence[Any]) -> list[Any]:
+        """A list without what may not be known: a poisoned tool is left out."""
         dumped = [t.model_dump(by_alias=True, mode="json", exclude_none=True) for t in found]
         rulings = await self._judge.aask_new(
             *(Question("tool_definition", json_text(d), tool=self._tool(str(d.get("name") or member))) for d in dumped)
@@ -146,15 +153,16 @@ class _Session:
                 self._refused.pop(str(d["name"]), None)
                 if ruling.denied:
                     self._refused[str(d["name"])] = ruling.message
-        if not any(r.denied for r in rulings):
-            return result
-        kept = [t for t, r in zip(found, rulings) if not r.denied]
-        field = member if hasattr(result, member) else "resource_templates"
-        return result.model_copy(update={field: kept})
+        return [t for t, r in zip(found, rulings) if not r.denied]
 
     # What servers write besides.
 
-    async def _read(self, method: str, result: Any, result_type: Any) -> Any:
+    async def asks(self, method: str, params: Mapping[str, Any]) -> None:
+        """Judges what a request tells the server, besides calls of tools."""
+        said = {k: v for k, v in params.items() if k != "_meta" and v is not None}
+        (await self._judge.aask(Question("output", json_text(said), tool=self._tool(method))))[0].obey()
+
+    async def read(self, method: str, result: Any, result_type: Any) -> Any:
         raw = result.model_dump(by_alias=True, mode="json", exclude_none=True)
         members = [m for m in (*_READ[method], "inputRequests") if raw.get(m)]
         asked = [Question("tool_result", parts_of(json_text(raw[m])), tool=self._tool(method)) for m in members]
@@ -165,6 +173,47 @@ class _Session:
                     raise GuardError(f"the answer to {method} held data that may not be read here")
                 raw[member] = new
         return _read_as(result_type, raw)
+
+
+class _Session(_Server):
+    """One guarded session."""
+
+    def __init__(self, judge: Judge, session: Any, server: str) -> None:
+        super().__init__(judge, server)
+        self._session = session
+        self._send = session.send_request
+        self._types = sys.modules[type(session).__module__].types
+
+    async def send_request(self, request: Any, result_type: Any, *args: Any, **kwargs: Any) -> Any:
+        """Sends a request if it may be sent, and returns what may be read of the result."""
+        inner = getattr(request, "root", request)
+        method = str(inner.method)
+        if method == "tools/call":
+            params = inner.params
+
+            async def send(arguments: Any) -> Any:
+                changed = inner.model_copy(update={"params": params.model_copy(update={"arguments": arguments})})
+                return await self._send(
+                    type(request)(changed) if hasattr(request, "root") else changed, result_type, *args, **kwargs
+                )
+
+            answers = None
+            if getattr(params, "input_responses", None):
+                answers = params.model_dump(by_alias=True, mode="json", exclude_none=True)["inputResponses"]
+            return await self.call(str(params.name), dict(params.arguments or {}), result_type, send, answers)
+        if method in _READ:
+            await self.asks(method, inner.params.model_dump(by_alias=True, mode="json", exclude_none=True))
+        result = await self._send(request, result_type, *args, **kwargs)
+        if method in _LISTS:
+            member = _LISTS[method] if hasattr(result, _LISTS[method]) else "resource_templates"
+            found = list(getattr(result, member))
+            kept = await self.kept(_LISTS[method], found)
+            return result if len(kept) == len(found) else result.model_copy(update={member: kept})
+        if method in _READ:
+            return await self.read(method, result, result_type)
+        if method in ("initialize", "server/discover"):
+            return await self._greeted(result)
+        return result
 
     async def _greeted(self, result: Any) -> Any:
         text = getattr(result, "instructions", None)

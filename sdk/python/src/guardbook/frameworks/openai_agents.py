@@ -1,0 +1,304 @@
+"""The OpenAI Agents SDK.
+
+``agent = guard.wrap(agent)`` guards an agent, the agents that it hands over to or calls
+as tools, and its MCP servers: every tool call before it runs, every result before a
+model reads it, the run's input before it starts, and its final output.
+
+The agents' guardrails see an answer when it has been streamed already. To have it judged
+on the way, guard the model's client, too::
+
+    set_default_openai_client(guard.wrap(AsyncOpenAI()))
+
+Tools that run at the provider, and tools that the SDK gives no hook for (a computer, an
+editor), are refused unless the client is guarded: its requests are judged by the gateway.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from typing import Any, Awaitable, Callable, Mapping, Sequence
+
+from agents import Agent, Handoff, handoff
+from agents.guardrail import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
+from agents.models import _openai_shared
+from agents.tool_context import ToolContext
+from agents.tracing import get_current_trace
+
+from ..decision import Tool
+from ..errors import GuardError
+from ..models import is_model_client
+from .judge import Judge, Question, Ruling, arguments_of, is_guarded, json_text, parts_of, put_back, task_of, text_of
+from .mcp import guard_server
+
+__all__ = ["guard_agent"]
+
+VIA = "python/openai-agents"
+_MARK = "guardbook_agent"
+
+
+def guard_agent(guard: Any, agent: Any) -> Any:
+    """A guarded copy of an agent. Agents that are used as tools, and MCP servers, are
+    guarded in place: the SDK holds them where no copy can be put."""
+    if isinstance(agent, Agent):
+        return _Walk(guard).copied(agent)
+    raise GuardError(f"guard.wrap() takes an Agent of the OpenAI Agents SDK, not {type(agent).__name__}")
+
+
+class _Walk:
+    """One walk through agents that know each other, in circles even."""
+
+    def __init__(self, guard: Any) -> None:
+        self._guard = guard
+        self._judge = Judge(guard, VIA)
+        self._copies: dict[int, Any] = {}
+
+    def copied(self, agent: Any) -> Any:
+        """The guarded copy of an agent."""
+        if _MARK in agent.__dict__:
+            return agent
+        if id(agent) not in self._copies:
+            self._copies[id(agent)] = made = agent.clone()
+            self._kept = getattr(self, "_kept", [])
+            self._kept.append(agent)  # its id stays its own
+            self._guard_in_place(made)
+        return self._copies[id(agent)]
+
+    def _guard_in_place(self, agent: Any) -> None:
+        agent.__dict__[_MARK] = True
+        client = getattr(agent.model, "_client", None)
+        if client is not None and is_model_client(client):
+            agent.model = copy.copy(agent.model)
+            agent.model._client = self._guard.wrap(client)
+        through = _goes_through(agent.model)
+        agent.tools = [self._tool(tool, agent, through) for tool in agent.tools]
+        agent.handoffs = [self._handoff(h, agent) for h in agent.handoffs]
+        for server in agent.mcp_servers:
+            guard_server(self._judge, server)
+        # First, before everybody else's: nothing runs beside it.
+        agent.input_guardrails = [
+            InputGuardrail(guardrail_function=self._input(agent), name="guardbook", run_in_parallel=False),
+            *agent.input_guardrails,
+        ]
+        agent.output_guardrails = [
+            *agent.output_guardrails, OutputGuardrail(guardrail_function=self._output(agent), name="guardbook")
+        ]
+
+    # Tools.
+
+    def _tool(self, tool: Any, agent: Any, through: bool) -> Any:
+        """A guarded copy of a tool."""
+        for inner in _agents_behind(tool):
+            if _MARK not in inner.__dict__:
+                self._guard_in_place(inner)
+        if callable(getattr(tool, "on_invoke_tool", None)):
+            guarded = copy.copy(tool)
+            guarded.on_invoke_tool = self._invoked(tool, agent)
+            return guarded
+        if callable(getattr(tool, "executor", None)):
+            guarded = copy.copy(tool)
+            guarded.executor = self._executed(tool, agent)
+            return guarded
+        if not through:
+            raise GuardError(
+                f"the tool {tool.name!r} runs where this SDK has no hook for it, so it can only be judged in the requests "
+                "to the model: guard the client, with set_default_openai_client(guard.wrap(AsyncOpenAI())), first"
+            )
+        return tool
+
+    def _invoked(self, tool: Any, agent: Any) -> Callable[[Any, str], Awaitable[Any]]:
+        invoke = tool.on_invoke_tool
+
+        @functools.wraps(invoke)
+        async def guarded(context: ToolContext[Any], input: str) -> Any:
+            return await self._run(
+                agent, tool.name, arguments_of(input), str(getattr(context, "tool_call_id", "") or ""), context,
+                lambda new: invoke(context, input if new is None else json_text(new)),
+            )
+
+        return guarded
+
+    def _executed(self, tool: Any, agent: Any) -> Callable[[Any], Awaitable[Any]]:
+        execute = tool.executor
+
+        async def guarded(request: Any) -> Any:
+            data = request.data
+            action = getattr(data, "action", None)
+            said = action.model_dump(mode="json", exclude_none=True) if hasattr(action, "model_dump") else vars(action)
+            said = {k: v for k, v in said.items() if v is not None and k != "type"}
+            call_id = str(getattr(data, "call_id", "") or "")
+
+            def run(new: Mapping[str, Any] | None) -> Any:
+                if new is not None:
+                    raise GuardError("the command holds data that may not be used in one")
+                return execute(request)
+
+            return await self._run(agent, tool.name, said, call_id, request.ctx_wrapper, run)
+
+        return guarded
+
+    async def _run(
+        self, agent: Any, name: str, arguments: dict[str, Any], call_id: str, context: Any, run: Callable[[Any], Any]
+    ) -> Any:
+        """Runs a tool if it may run; what it gives back, or why not, is for the model."""
+        thread, task = _thread(), _task_of(context, agent)
+        called = Question("tool_call", tool=Tool(name, arguments=arguments, call_id=call_id), context=task, thread=thread)
+        ruling = (await self._judge.aask(called))[0]
+        if ruling.denied:
+            return ruling.message
+        try:
+            with self._judge.conversation(thread):
+                result = run(ruling.arguments)
+                if inspect.isawaitable(result):
+                    result = await result
+        except GuardError as err:
+            return str(err)
+        parts = _output_parts(result)
+        ruling = (await self._judge.aask(Question("tool_result", parts, tool=Tool(name), context=task, thread=thread)))[0]
+        if ruling.denied:
+            return ruling.message
+        if ruling.content is None:
+            return result
+        return put_back(result, ruling.content) if isinstance(result, str) else text_of(ruling.content)
+
+    def _handoff(self, target: Any, agent: Any) -> Any:
+        """A guarded handoff, to a guarded agent. It is judged as the tool that it is to
+        the model; the SDK cannot refuse one and go on, so a denied one raises."""
+        made = target if isinstance(target, Handoff) else handoff(self.copied(target))
+        guarded = copy.copy(made)
+        invoke = made.on_invoke_handoff
+
+        async def invoked(context: Any, input: str) -> Any:
+            task = _task_of(context, agent)
+            tool = Tool(made.tool_name, arguments=arguments_of(input))
+            ruling = (await self._judge.aask(Question("tool_call", tool=tool, context=task, thread=_thread())))[0].obey()
+            said = input if ruling.arguments is None else json_text(dict(ruling.arguments))
+            return self.copied(await invoke(context, said))
+
+        guarded.on_invoke_handoff = invoked
+        return guarded
+
+    # Texts.
+
+    def _input(self, agent: Any) -> Callable[..., Awaitable[GuardrailFunctionOutput]]:
+        async def guardbook(context: Any, _: Any, given: Any) -> GuardrailFunctionOutput:
+            items = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
+            task = task_of(_instructions(agent), _request(items))
+            _remember(context, task)
+            asked = [q for q in (_question(item, task) for item in items) if q is not None]
+            if _instructions(agent):
+                asked = [Question("input", _instructions(agent), role="system", thread=_thread()), *asked]
+            self._settle(await self._judge.aask_new(*asked, one=True), agent)
+            return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
+
+        return guardbook
+
+    def _output(self, agent: Any) -> Callable[..., Awaitable[GuardrailFunctionOutput]]:
+        async def guardbook(context: Any, _: Any, output: Any) -> GuardrailFunctionOutput:
+            text = output if isinstance(output, str) else json_text(_dumped(output))
+            asked = Question("output", text, context=_task_of(context, agent), thread=_thread())
+            self._settle(await self._judge.aask(asked), agent)
+            return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
+
+        return guardbook
+
+    def _settle(self, rulings: Sequence[Ruling], agent: Any) -> None:
+        """A guardrail can stop a run, and cannot change a text. What has to be redacted
+        has been by the gateway, if the client is guarded; else the run stops."""
+        for ruling in rulings:
+            if ruling.obey().content is not None and not _goes_through(agent.model):
+                raise GuardError(
+                    "this text holds data that must be redacted, which the SDK's guardrails cannot do: guard the "
+                    "model's client, with set_default_openai_client(guard.wrap(AsyncOpenAI()))"
+                )
+
+
+def _goes_through(model: Any) -> bool:
+    """Whether an agent's requests to its model go through the gateway."""
+    if model is None or isinstance(model, str):
+        return (
+            is_guarded(_openai_shared.get_default_openai_client())
+            and getattr(_openai_shared, "get_default_openai_responses_transport", lambda: "http")() != "websocket"
+        )
+    return is_guarded(getattr(model, "_client", None))
+
+
+def _thread() -> str | None:
+    """The run's conversation: RunConfig(group_id=...)."""
+    group = getattr(get_current_trace(), "group_id", None)
+    return str(group) if group else None
+
+
+def _remember(context: Any, task: str) -> None:
+    # The one object that a run shares with all of its tools.
+    context.usage.__dict__["guardbook_task"] = task
+
+
+def _task_of(context: Any, agent: Any) -> str:
+    known = getattr(getattr(context, "usage", None), "__dict__", {}).get("guardbook_task")
+    return str(known) if known else _instructions(agent)
+
+
+def _instructions(agent: Any) -> str:
+    return agent.instructions if isinstance(agent.instructions, str) else ""
+
+
+def _request(items: Sequence[Any]) -> str:
+    for item in reversed(items):
+        if isinstance(item, Mapping) and item.get("role") == "user":
+            return text_of(item.get("content"))
+    return ""
+
+
+def _question(item: Any, task: str) -> Question | None:
+    """One item of a run's input."""
+    item = _dumped(item)
+    if not isinstance(item, Mapping):
+        return Question("input", json_text(item), context=task, thread=_thread())
+    kind, role = str(item.get("type") or "message"), str(item.get("role") or "user")
+    if kind.endswith("_output"):
+        return Question("tool_result", parts_of(item.get("output")), tool=Tool(kind), context=task, thread=_thread())
+    if kind != "message":
+        return Question("input", json_text(item), role="assistant", context=task, thread=_thread())
+    role = {"system": "system", "developer": "system", "assistant": "assistant"}.get(role, "user")
+    return Question("input", parts_of(item.get("content")), role=role, context=task, thread=_thread())
+
+
+def _output_parts(result: Any) -> list[dict[str, Any]]:
+    """What a model will read of a tool's output."""
+    if isinstance(result, (list, tuple)):
+        return [part for one in result for part in parts_of([_dumped(one)])]
+    dumped = _dumped(result)
+    return parts_of([dumped] if isinstance(dumped, Mapping) else dumped)
+
+
+def _dumped(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", exclude_none=True)
+    return vars(value) if hasattr(value, "__dataclass_fields__") and not isinstance(value, type) else value
+
+
+def _agents_behind(tool: Any) -> list[Any]:
+    """The agents that a tool runs: those of Agent.as_tool()."""
+    known = getattr(tool, "_agent_instance", None)
+    if isinstance(known, Agent):
+        return [known]
+    found: list[Any] = []
+    seen: set[int] = set()
+    todo = [getattr(tool, "on_invoke_tool", None)]
+    while todo and len(seen) < 200:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Agent):
+            found.append(value)
+        for cell in getattr(value, "__closure__", None) or ():
+            try:
+                held = cell.cell_contents
+            except ValueError:  # not set yet
+                continue
+            if isinstance(held, Agent) or inspect.isfunction(held) or inspect.ismethod(held):
+                todo.append(held)
+    return found
