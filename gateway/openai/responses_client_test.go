@@ -39,6 +39,11 @@ func post(t *testing.T, b *testbed.Bed, path, body string, header ...string) (*h
 	if err != nil {
 		t.Fatal(err)
 	}
+	return do(t, b, req, header...)
+}
+
+func do(t *testing.T, b *testbed.Bed, req *http.Request, header ...string) (*http.Response, string) {
+	t.Helper()
 	req.Header.Set(gateway.HeaderKey, testbed.Key)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

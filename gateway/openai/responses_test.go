@@ -2,6 +2,7 @@ package openai_test
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -134,4 +135,186 @@ func TestResponsesBlockedInputInErrorModeIs403(t *testing.T) {
 	if e := apiError(t, err); e.StatusCode != 403 || e.Code != "content_filter" {
 		t.Errorf("got %v", err)
 	}
+}
+
+// sent is the request that went upstream.
+func sent(t *testing.T, up *testbed.Upstream) string {
+	t.Helper()
+	all := up.Seen()
+	if len(all) == 0 {
+		t.Fatal("nothing went upstream")
+	}
+	return all[len(all)-1].Body
+}
+
+func TestResponsesForwardsExactlyTheBytesThatWereScanned(t *testing.T) {
+	up := &testbed.Upstream{JSON: answers["text"]}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	body := "{ \"model\":\"gpt-5\" ,\n\"input\":[{\"role\":\"user\",\"content\":\"h\\u0069\"},{\"type\":\"reasoning\",\"id\":\"rs_1\",\"summary\":[],\"encrypted_content\":\"gA==\"}], \"future_field\": {\"x\": 1.50e0}}"
+	resp, got := post(t, b, "/openai/v1/responses", body)
+	if resp.StatusCode != 200 || got != answers["text"] || sent(t, up) != body {
+		t.Errorf("%d, answer %s\nsent up %s", resp.StatusCode, got, sent(t, up))
+	}
+	if resp.Header.Get(gateway.HeaderDecision) != "allow" {
+		t.Errorf("decision %q", resp.Header.Get(gateway.HeaderDecision))
+	}
+	ds := testbed.Decisions(t, b)
+	if d := ds[len(ds)-1]; d.Path != "openai/responses" {
+		t.Errorf("path %q", d.Path)
+	}
+	// Streamed, too, event for event.
+	up.Events = streamed(t, answers["text"], func(s string) []string { return []string{s[:5], s[5:]} })
+	b.SetPolicy(t, strings.Replace(testbed.Policy, "mode: enforce", "mode: monitor", 1))
+	if _, got = post(t, b, "/openai/v1/responses", strings.Replace(body, "{", `{"stream":true,`, 1)); got != up.Events {
+		t.Errorf("got %s\nwant %s", got, up.Events)
+	}
+}
+
+func TestResponsesBlockedToolResultsAreReplaced(t *testing.T) {
+	for name, c := range map[string]struct{ in, want string }{
+		"function":    {`{"type":"function_call_output","call_id":"c","output":"X"}`, `"output":"[Blocked by policy billing-bot (ref `},
+		"list":        {`{"type":"function_call_output","call_id":"c","output":[{"type":"input_text","text":"X"},{"type":"input_text","text":"more of it"}]}`, `"output":"[Blocked by policy billing-bot (ref `},
+		"custom":      {`{"type":"custom_tool_call_output","call_id":"c","output":"X"}`, `"output":"[Blocked by policy billing-bot (ref `},
+		"shell":       {`{"type":"shell_call_output","call_id":"c","output":[{"stdout":"X","stderr":"","outcome":{"type":"exit","exit_code":0}}]}`, `"output":[{"stdout":"","stderr":"[Blocked by policy billing-bot (ref `},
+		"mcp":         {`{"type":"mcp_call","id":"m","server_label":"crm","name":"find","arguments":"{}","output":"X","error":null}`, `"output":"[Blocked by policy billing-bot (ref `},
+		"file search": {`{"type":"file_search_call","id":"f","queries":[],"results":[{"text":"X"}]}`, `"results":null`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			up := &testbed.Upstream{JSON: answers["text"]}
+			b := testbed.New(t, testbed.Options{Upstream: up})
+			resp, text := post(t, b, "/openai/v1/responses", `{"model":"gpt-5","input":[{"role":"user","content":"Look it up."},`+strings.Replace(c.in, "X", testbed.Injection, 1)+`]}`)
+			if resp.StatusCode != 200 || resp.Header.Get(gateway.HeaderDecision) != "block" {
+				t.Fatalf("%d %s", resp.StatusCode, text)
+			}
+			if got := sent(t, up); strings.Contains(got, "gnore all") || !strings.Contains(got, c.want) || strings.Contains(got, "more of it") {
+				t.Errorf("sent up %s", got)
+			}
+		})
+	}
+}
+
+// What nothing can stand in the place of ends the request.
+func TestResponsesBlockedScreenshotEndsTheRequest(t *testing.T) {
+	up := &testbed.Upstream{JSON: answers["text"]}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	_, text := post(t, b, "/openai/v1/responses", `{"model":"gpt-5","input":[{"type":"computer_call_output","call_id":"c","output":{"type":"computer_screenshot","image_url":"https://x.example/`+strings.ReplaceAll(testbed.Injection, " ", "%20")+`"},"acknowledged_safety_checks":[{"id":"s","message":"`+testbed.Injection+`"}]}]}`)
+	if !strings.Contains(text, "[Blocked by policy billing-bot") || len(up.Seen()) != 0 {
+		t.Errorf("got %s", text)
+	}
+}
+
+func TestResponsesToolsAreJudgedWhenTheyAreOffered(t *testing.T) {
+	function := func(name, text string) string {
+		return `{"type":"function","name":"` + name + `","description":"` + text + `","parameters":{"type":"object","properties":{}},"strict":true}`
+	}
+	good, bad := function("get_time", "Tells the time."), function("evil", testbed.Injection)
+	mcp := func(url, more string) string {
+		return `{"type":"mcp","server_label":"crm","server_url":"` + url + `","authorization":"a token"` + more + `}`
+	}
+	const allowed = "tools:\n  - name: web_search\n    allow: {}\n  - name: mcp\n    allow: {server_label: {type: string}, server_url: {type: url, hosts: [mcp.example.com]}, require_approval: {type: enum, values: [always]}}"
+	head := `{"model":"gpt-5","input":"hi"`
+	for name, c := range map[string]struct{ policy, in, want string }{
+		"one of two":       {"", head + `,"tools":[` + bad + `,` + good + `],"tool_choice":"auto"}`, head + `,"tools":[` + good + `],"tool_choice":"auto"}`},
+		"the only one":     {"", head + `,"tools":[` + bad + `],"tool_choice":"required","parallel_tool_calls":true}`, head + `}`},
+		"the chosen":       {"", head + `,"tools":[` + good + `,` + bad + `],"tool_choice":{"type":"function","name":"evil"}}`, head + `,"tools":[` + good + `]}`},
+		"one of allowed":   {"", head + `,"tools":[` + good + `,` + bad + `],"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"evil"},{"type":"function","name":"get_time"}]}}`, head + `,"tools":[` + good + `],"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[{"type":"function","name":"get_time"}]}}`},
+		"hosted":           {"", head + `,"tools":[{"type":"web_search_preview"},` + good + `],"tool_choice":{"type":"web_search_preview"}}`, head + `,"tools":[` + good + `]}`},
+		"hosted allowed":   {allowed, head + `,"tools":[{"type":"web_search_2025_08_26"}]}`, head + `,"tools":[{"type":"web_search_2025_08_26"}]}`},
+		"run by itself":    {allowed, head + `,"tools":[` + good + `,` + mcp("https://mcp.example.com/x", `,"require_approval":"never"`) + `]}`, head + `,"tools":[` + good + `]}`},
+		"elsewhere":        {allowed, head + `,"tools":[` + mcp("https://evil.example.net/x", "") + `,` + good + `]}`, head + `,"tools":[` + good + `]}`},
+		"mcp allowed":      {allowed, head + `,"tools":[` + mcp("https://mcp.example.com/x", "") + `]}`, head + `,"tools":[` + mcp("https://mcp.example.com/x", "") + `]}`},
+		"in a namespace":   {"", head + `,"tools":[{"type":"namespace","name":"n","description":"Some.","tools":[` + bad + `]},` + good + `]}`, head + `,"tools":[` + good + `]}`},
+		"at the client":    {"", head + `,"tools":[{"type":"local_shell"},{"type":"apply_patch"},{"type":"shell"},{"type":"computer"}]}`, head + `,"tools":[{"type":"local_shell"},{"type":"apply_patch"},{"type":"shell"},{"type":"computer"}]}`},
+		"in a container":   {"", head + `,"tools":[{"type":"shell","environment":{"type":"container_auto"}},` + good + `]}`, head + `,"tools":[` + good + `]}`},
+		"brought in later": {"", `{"model":"gpt-5","input":[{"type":"additional_tools","role":"developer","tools":[{"type":"code_interpreter","container":{"type":"auto"}}]},{"role":"user","content":"hi"}]}`, `{"model":"gpt-5","input":[{"role":"user","content":"hi"}]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			up := &testbed.Upstream{JSON: answers["text"]}
+			p := testbed.Policy
+			if c.policy != "" {
+				p = strings.Replace(p, "tools:", c.policy, 1)
+			}
+			b := testbed.New(t, testbed.Options{Upstream: up, Policy: p})
+			if resp, text := post(t, b, "/openai/v1/responses", c.in); resp.StatusCode != 200 {
+				t.Fatal(text)
+			}
+			if got := sent(t, up); got != c.want {
+				t.Errorf("sent up %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestResponsesStoredPromptNeedsPolicy(t *testing.T) {
+	up := &testbed.Upstream{JSON: answers["text"]}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	body := `{"model":"gpt-5","prompt":{"id":"pmpt_1","variables":{"name":"Ann B"}}}`
+	if _, text := post(t, b, "/openai/v1/responses", body); !strings.Contains(text, "[Blocked by policy billing-bot") || len(up.Seen()) != 0 {
+		t.Errorf("got %s", text)
+	}
+	b.SetPolicy(t, strings.Replace(testbed.Policy, "tools:", "tools:\n  - name: prompt\n    allow: {id: {type: enum, values: [pmpt_1]}}", 1))
+	if post(t, b, "/openai/v1/responses", body); sent(t, up) != body {
+		t.Errorf("sent up %s", sent(t, up))
+	}
+}
+
+func TestResponsesInTheBackgroundNeedALineOfPolicy(t *testing.T) {
+	up := &testbed.Upstream{JSON: strings.Replace(reply(), `"status":"completed"`, `"status":"queued"`, 1)}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	body := `{"model":"gpt-5","input":"hi","background":true}`
+	resp, text := post(t, b, "/openai/v1/responses", body)
+	if resp.StatusCode != 403 || !strings.Contains(text, "endpoint_refused") || !strings.Contains(text, `endpoints: [\"POST /v1/responses:background\"]`) || len(up.Seen()) != 0 {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+	b.SetPolicy(t, testbed.Policy+"endpoints: [\"POST /v1/responses:background\"]\n")
+	if resp, text = post(t, b, "/openai/v1/responses", body); resp.StatusCode != 200 || sent(t, up) != body {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+	if !strings.Contains(testbed.Raw(t, b), `"type":"passthrough"`) {
+		t.Error("no entry of the passage")
+	}
+}
+
+func TestWhatIsNotGuardedIsRefusedWithTheReason(t *testing.T) {
+	up := &testbed.Upstream{JSON: answers["text"]}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	for path, want := range map[string]string{
+		"GET /v1/responses/resp_1":             "fetched later",
+		"POST /v1/responses/resp_1/cancel":     "fetched later",
+		"GET /v1/responses/resp_1/input_items": "fetched later",
+		"DELETE /v1/responses/resp_1":          "fetched later",
+		"POST /v1/batches":                     "one by one",
+		"POST /v1/files":                       "Send text in the request itself",
+		"POST /v1/assistants":                  "Use /v1/responses",
+		"POST /v1/threads/t_1/runs":            "Use /v1/responses",
+		"POST /v1/conversations":               "previous_response_id",
+		"POST /v1/realtime/client_secrets":     "WebSocket",
+		"POST /v1/audio/transcriptions":        "Audio is not read",
+		"POST /v1/chat/completions/c_1":        "Stored completions",
+	} {
+		method, at, _ := strings.Cut(path, " ")
+		resp, text := call(t, b, method, "/openai"+at)
+		if resp.StatusCode != 403 || !strings.Contains(text, "endpoint_refused") || !strings.Contains(text, want) || !strings.Contains(text, `endpoints: [\"`+path+`\"]`) {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+		}
+	}
+	b.SetPolicy(t, testbed.Policy+"endpoints: [\"GET /v1/*\"]\n")
+	for _, path := range []string{"/openai/v1/realtime", "/openai/v1/responses"} {
+		resp, text := call(t, b, "GET", path, "Connection", "Upgrade", "Upgrade", "websocket")
+		if resp.StatusCode < 400 || !strings.Contains(text, "WebSocket") && resp.StatusCode != 404 {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+		}
+	}
+	if len(up.Seen()) != 0 {
+		t.Errorf("%+v went upstream", up.Seen())
+	}
+}
+
+func call(t *testing.T, b *testbed.Bed, method, path string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, b.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return do(t, b, req, header...)
 }
