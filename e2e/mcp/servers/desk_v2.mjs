@@ -54,7 +54,9 @@ if (process.argv[2] === 'http') {
   createServer(async (req, res) => {
     const gone = new AbortController();
     res.on('close', () => gone.abort());
-    const body = req.method === 'POST' ? Buffer.concat(await Array.fromAsync(req)) : undefined;
+    const pieces = [];
+    for await (const piece of req) pieces.push(piece);
+    const body = req.method === 'POST' ? Buffer.concat(pieces) : undefined;
     const headers = Object.entries(req.headers).map(([k, v]) => [k, String(v)]);
     const answer = await handler.fetch(new Request(`http://127.0.0.1${req.url}`, { method: req.method, headers, body, signal: gone.signal }));
     res.writeHead(answer.status, Object.fromEntries(answer.headers));
