@@ -156,6 +156,7 @@ type DecisionEntry struct {
 	Bytes      int64      `json:"bytes"`              // size of what was read
 	Micros     int64      `json:"us"`                 // from arrival at the guard to decision
 	Commitment string     `json:"commitment"`         // "sha256:" + hex(SHA-256(salt || content)); see guard.Commitment
+	Deferred   bool       `json:"deferred,omitzero"`  // recorded, not enforced: the client asks again before it acts
 	Client     string     `json:"client,omitzero"`
 	ClientSeq  int64      `json:"client_seq,omitzero"`
 	Alert      string     `json:"alert,omitzero"` // receiver named by policy, when the severity reaches alerts.from

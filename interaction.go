@@ -30,6 +30,10 @@ type Interaction struct {
 	// visible; "" and 0 mean that none was given.
 	Client    string
 	ClientSeq int64
+	// Deferred says that the client asks again before it acts on this: a tool call of
+	// an answer whose client asks about every call before it runs it. The decision is
+	// recorded and not enforced.
+	Deferred bool
 	Path      string // the entry path: "inspect", "openai/chat", "anthropic/messages"
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/internal/testbed"
 )
@@ -31,6 +32,10 @@ func TestToolCallsThatTheClientAsksAbout(t *testing.T) {
 			resp, body := post(t, b, c.path, c.request, gateway.HeaderBlock, "raise", gateway.HeaderToolCalls, "asked")
 			if resp.StatusCode != 200 || !strings.Contains(body, `"`+denied+`"`) {
 				t.Errorf("asking: %d %s", resp.StatusCode, body)
+			}
+			ds := testbed.Decisions(t, b)
+			if d := ds[len(ds)-1]; d.Kind != guardbook.KindToolCall || !d.Deferred || d.Decision != guardbook.ActionAllow || d.Would != guardbook.ActionBlock || d.Rule == "" {
+				t.Errorf("what was not enforced is not recorded as such: %+v", d)
 			}
 			if resp, body := post(t, b, c.path, c.request, gateway.HeaderToolCalls, "yes"); resp.StatusCode != 400 || !strings.Contains(body, gateway.HeaderToolCalls) {
 				t.Errorf("another value: %d %s", resp.StatusCode, body)

@@ -27,8 +27,8 @@ const (
 	// that makes an error of it.
 	HeaderBlock = "X-Guardbook-Block"
 	// HeaderToolCalls is "asked" when the client asks about every tool call before it
-	// runs it. Those of an answer are then not decided on here: a denied one goes back
-	// to the model as the tool's result, and the agent goes on.
+	// runs it. The decisions on those of an answer are then recorded and not enforced: a
+	// denied one goes back to the model as the tool's result, and the agent goes on.
 	HeaderToolCalls = "X-Guardbook-Tool-Calls"
 )
 

@@ -162,14 +162,8 @@ func (c *Call) decide(ctx context.Context, items []*Item) ([]guardbook.Decision,
 	if len(items) == 0 {
 		return nil, nil
 	}
-	ds := make([]guardbook.Decision, len(items))
-	var ins []*guardbook.Interaction
-	var at []int // where each of them is among the items
+	ins := make([]*guardbook.Interaction, len(items))
 	for i, it := range items {
-		if c.asked && it.Client && it.Unreadable == "" {
-			ds[i].Action = guardbook.ActionAllow
-			continue
-		}
 		in := &it.In
 		in.Tenant, in.Agent, in.Session = c.base.Tenant, c.base.Agent, c.base.Session
 		in.User, in.Parent, in.Path = c.base.User, c.base.Parent, c.base.Path
@@ -177,17 +171,14 @@ func (c *Call) decide(ctx context.Context, items []*Item) ([]guardbook.Decision,
 			in.Context = c.base.Context
 		}
 		in.Client, in.ClientSeq = c.base.Client, c.base.ClientSeq
-		ins, at = append(ins, in), append(at, i)
+		in.Deferred = c.asked && it.Client
+		ins[i] = in
 	}
-	if len(ins) == 0 {
-		return ds, nil
-	}
-	made, err := c.guard.Decide(ctx, ins...)
+	ds, err := c.guard.Decide(ctx, ins...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotDurable, err)
 	}
-	for n, i := range at {
-		ds[i] = made[n]
+	for i := range ds {
 		if items[i].withhold(&ds[i]) {
 			_ = c.record(ctx, guardbook.TypeRefusal, guardbook.RefusalEntry{
 				Agent: c.base.Agent, Session: c.base.Session, Path: c.base.Path, Status: http.StatusOK, Code: "unreadable_tool_call",

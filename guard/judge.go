@@ -170,7 +170,9 @@ func (j *judgement) settle(v verdict, spans []guardbook.Span) {
 		d.Severity = guardbook.Info
 	}
 	effective := d.Action
-	if d.Mode == guardbook.ModeMonitor && (!d.Action.Releases() || d.Action == guardbook.ActionRedact) {
+	// Who defers asks again; a kill is obeyed at once.
+	deferred := j.in.Deferred && j.policy != nil && j.containment == ""
+	if (d.Mode == guardbook.ModeMonitor || deferred) && (!d.Action.Releases() || d.Action == guardbook.ActionRedact) {
 		d.Would, d.Action = d.Action, guardbook.ActionAllow
 		d.Content, d.Arguments, d.Message = nil, nil, ""
 	}
@@ -192,6 +194,8 @@ func (g *Guard) overLimit(p *policy.Policy, in *guardbook.Interaction, now time.
 	var name string
 	var n int
 	switch {
+	case in.Deferred: // it is counted when it is asked again
+		return verdict{}, false
 	case in.Kind == guardbook.KindToolCall && p.Limits.ToolCallsPerMinute > 0:
 		name, n = "tool_calls_per_minute", p.Limits.ToolCallsPerMinute
 	case in.Kind == guardbook.KindInput && in.Role != "system" && in.Role != "assistant" && p.Limits.RequestsPerMinute > 0:
@@ -222,7 +226,7 @@ func (j *judgement) draft(commitmentKey []byte) guardbook.Draft {
 		Layers: d.Layers, Findings: d.Findings,
 		Decision: d.Action, Would: d.Would, Rule: d.Rule, Severity: d.Severity, Message: d.Message,
 		Policy: d.Policy, Bundle: d.Bundle, Mode: d.Mode, Cached: d.Cached, FailOpen: j.failOpen,
-		Bytes: j.bytes, Micros: j.micros, Client: j.in.Client, ClientSeq: j.in.ClientSeq, Alert: j.alert, Containment: j.containment,
+		Bytes: j.bytes, Micros: j.micros, Deferred: j.in.Deferred, Client: j.in.Client, ClientSeq: j.in.ClientSeq, Alert: j.alert, Containment: j.containment,
 		Commitment: Commitment(Salt(commitmentKey, d.Entry), j.in),
 	}
 	if e.Layers == nil {
