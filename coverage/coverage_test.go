@@ -438,3 +438,11 @@ func TestEveryCanaryStandsForACell(t *testing.T) {
 		t.Errorf("the matrix names a canary that there is not: %s", name)
 	}
 }
+
+func TestThePageIsUpToDate(t *testing.T) {
+	b, err := os.ReadFile("../docs/coverage.md")
+	must(t, err)
+	if string(b) != load(t).Page() {
+		t.Error("docs/coverage.md is not what the matrix says: go generate ./coverage")
+	}
+}
