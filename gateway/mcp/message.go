@@ -176,9 +176,10 @@ func errorMessage(id string, code int, message string) []byte {
 }
 
 // line is a document as one line: a transport may put messages in lines, and a raw
-// line end is only white space in JSON.
+// line end is only white space in JSON. What stands around the message is left out:
+// some readers take a space before the line's end for more data.
 func line(s string) []byte {
-	b := []byte(s)
+	b := []byte(strings.Trim(s, " \t\r\n"))
 	for i, c := range b {
 		if c == '\n' || c == '\r' {
 			b[i] = ' '

@@ -204,6 +204,18 @@ func (b *Bed) Steps(t testing.TB) []guardbook.ToolEntry {
 	return Entries[guardbook.ToolEntry](t, b, guardbook.TypeTool)
 }
 
+// Opened waits until a stream has begun.
+func Opened(t testing.TB, b *Bed) {
+	t.Helper()
+	for range 1000 {
+		if len(b.All(t, guardbook.TypeStream)) > 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("no stream was opened")
+}
+
 type keys struct{}
 
 func (keys) Authenticate(key string) (agent, tenant string, ok bool) {
