@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,5 +158,6 @@ func (p *postgresParser) warm(ctx context.Context) error {
 		return fmt.Errorf("start the SQL parser: %w", err)
 	}
 	p.warmed.Store(true)
+	debug.FreeOSMemory() // compiling took some hundred MiB, which nothing will need again
 	return nil
 }
