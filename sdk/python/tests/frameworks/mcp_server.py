@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import mcp.types as types
+from pydantic import BaseModel
 
 try:
     from mcp.server.fastmcp import Context, FastMCP as Server
@@ -48,6 +52,38 @@ def structured(kind: str) -> dict[str, Any]:
 def fails(why: str) -> str:
     """Fails."""
     raise ValueError(INJECTION)
+
+
+@server.tool()
+async def waits(why: str) -> str:
+    """Waits."""
+    await asyncio.sleep(60)
+    return "never"
+
+
+@server.tool()
+async def samples(what: str, context: Context) -> str:
+    """Asks the client's model."""
+    try:
+        message = types.SamplingMessage(role="user", content=types.TextContent(type="text", text=what))
+        answer = await context.session.create_message(messages=[message], max_tokens=10)
+        return str(answer.content)
+    except Exception as err:
+        return f"refused: {err}"
+
+
+class Answer(BaseModel):
+    answer: str
+
+
+@server.tool()
+async def asks(what: str, context: Context) -> str:
+    """Asks the client's user."""
+    try:
+        answer = await context.elicit(what, Answer)
+        return str(getattr(answer, "data", answer))
+    except Exception as err:
+        return f"refused: {err}"
 
 
 @server.resource("doc://poisoned")

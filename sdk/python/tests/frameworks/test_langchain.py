@@ -457,7 +457,7 @@ def test_a_cancelled_run_ends(stage: Stage) -> None:
 
         agent = create_agent(openai(stage, [("waits", {"why": "x"})], "Done."), [waits], middleware=[guard.langchain()])
         run = asyncio.ensure_future(agent.ainvoke(ASK))
-        await begun.wait()
+        await asyncio.wait_for(begun.wait(), 30)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run

@@ -308,7 +308,7 @@ def test_a_cancelled_run_ends(stage: Stage) -> None:
 
         agent = stage.guard().wrap(Agent("a", tools=[waits], model=plain(chat(stage, [("waits", {"why": "x"})], "Done."))))
         task = asyncio.ensure_future(Runner.run(agent, "Go."))
-        await begun.wait()
+        await asyncio.wait_for(begun.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
