@@ -129,6 +129,8 @@ type ModelCalls struct {
 	Path  string `json:"path"`
 	Model string `json:"model"` // as the answer names it, else the request; at most 100 bytes; "(other)" beyond 500 pairs
 	Calls int64  `json:"calls"`
+	// OutputTokens are those that the answers told of.
+	OutputTokens int64 `json:"output_tokens,omitzero"`
 }
 
 // DecisionEntry is a decision as the book keeps it.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 
@@ -40,25 +41,32 @@ func (x *exchange) called() {
 		calls = map[string]int64{model: 1}
 	}
 	for model, n := range calls {
-		x.o.Guard.Called(x.e.Path(), model, n)
+		x.o.Guard.Called(guardbook.ModelCalls{Path: x.e.Path(), Model: model, Calls: n, OutputTokens: x.tokens})
 	}
 }
 
-// modelOf is the model that an event of a stream names.
-func modelOf(event []byte) string {
-	doc, err := document.Parse(event)
-	if err != nil {
-		return ""
+// look reads from an event of a stream what the call is counted by: the model's name
+// from one of the first, and the number of tokens whenever it is told.
+func (x *exchange) look(nth int, event []byte) {
+	named := x.model == "" && nth < namingEvents
+	if !named && !bytes.Contains(event, []byte("_tokens\"")) {
+		return
 	}
-	return modelIn(doc.Root())
+	if doc, err := document.Parse(event); err == nil {
+		x.tell(doc.Root())
+	}
 }
 
-// modelIn is the model that an answer, or an event that holds one, names.
-func modelIn(root document.Value) string {
+// tell reads it from an answer, or from an event that holds one.
+func (x *exchange) tell(root document.Value) {
 	for _, v := range []document.Value{root, root.Get("message"), root.Get("response")} {
-		if m := v.Get("model").Text(); m != "" {
-			return m
+		if m := v.Get("model").Text(); m != "" && x.model == "" {
+			x.model = m
+		}
+		for _, name := range []string{"output_tokens", "completion_tokens"} {
+			if n := v.Get("usage").Get(name).Int(0); n > 0 {
+				x.tokens = int64(n) // each event tells the sum so far
+			}
 		}
 	}
-	return ""
 }

@@ -32,8 +32,10 @@ type exchange struct {
 	e    Endpoint
 	call *Call
 	ctx  context.Context // ends when the client goes, and when a kill covers the caller
-	// model is the answer's own name of the model, when it has told it.
-	model string
+	// model is the answer's own name of the model, and tokens what it says that it
+	// wrote, when it has told them.
+	model  string
+	tokens int64
 }
 
 // guarded serves a request to an endpoint that the gateway understands.
@@ -278,7 +280,7 @@ func (x *exchange) answer(ctx context.Context, cancel context.CancelCauseFunc, r
 		x.broken(int64(len(body)), "is not strict JSON: "+err.Error())
 		return
 	}
-	x.model = modelIn(doc.Root())
+	x.tell(doc.Root())
 	ans, err := x.e.Answer(doc, x.call)
 	if err != nil {
 		x.broken(int64(len(body)), err.Error())

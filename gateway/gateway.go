@@ -36,7 +36,7 @@ type Guard interface {
 	// Endpoint returns the line of an agent's policy that lets an endpoint pass unread.
 	Endpoint(agent, method, path string) (Passage, bool)
 	// Called counts model calls that an upstream answered with success.
-	Called(path, model string, n int64)
+	Called(c guardbook.ModelCalls)
 	// OnBookError is what an agent's policy wants when the book cannot be written.
 	OnBookError(agent string) guardbook.Action
 }

@@ -113,7 +113,7 @@ type streaming struct {
 
 // run translates until the end and says how it ended.
 func (s *streaming) run(events *sse.Reader) (outcome, detail, containment string) {
-	for looked := 0; ; {
+	for nth := 0; ; nth++ {
 		ev, err := events.Next()
 		if outcome, containment := s.interrupted(); outcome != "" {
 			return outcome, "", containment
@@ -128,10 +128,7 @@ func (s *streaming) run(events *sse.Reader) (outcome, detail, containment string
 		if err != nil {
 			return s.failed(err)
 		}
-		if s.model == "" && looked < namingEvents {
-			looked++
-			s.model = modelOf(ev.Data)
-		}
+		s.look(nth, ev.Data)
 		done, blocked, err := s.tr.Event(s.ctx, ev.Type, ev.Data)
 		if d := s.out.raised; d != nil {
 			s.tr.Abandon(s.ctx)

@@ -72,10 +72,10 @@ func (c *counters) snapshot() map[string]int64 {
 // together under the path "(other)".
 func (g *Guard) Counters() map[string]int64 { return g.counters.snapshot() }
 
-// Called counts n model calls of one entry path that an upstream answered with
-// success. The model's name is the caller's word: it is cut, and what is not
-// printable is replaced.
-func (g *Guard) Called(path, model string, n int64) { g.counters.calls.add(path, model, n) }
+// Called counts model calls of one entry path that an upstream answered with success.
+// The model's name is the caller's word: it is cut, and what is not printable is
+// replaced.
+func (g *Guard) Called(c guardbook.ModelCalls) { g.counters.calls.add(c) }
 
 // Calls returns the model calls since the start, by path and model.
 func (g *Guard) Calls() []guardbook.ModelCalls { return g.counters.calls.snapshot() }
@@ -207,22 +207,26 @@ func (c *pathCounters) snapshot(out map[string]int64) {
 // callCounters count model calls by path and model.
 type callCounters struct {
 	mu sync.Mutex
-	m  map[callKey]int64
+	m  map[callKey]callCount
 }
+
+type callCount struct{ calls, tokens int64 }
 
 type callKey struct{ path, model string }
 
-func (c *callCounters) add(path, model string, n int64) {
-	k := callKey{path, modelName(model)}
+func (c *callCounters) add(m guardbook.ModelCalls) {
+	k := callKey{m.Path, modelName(m.Model)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil {
-		c.m = map[callKey]int64{}
+		c.m = map[callKey]callCount{}
 	}
 	if _, ok := c.m[k]; !ok && len(c.m) >= maxCalls {
 		k.model = other // one more for each path, and the paths of model calls are few
 	}
-	c.m[k] += n
+	n := c.m[k]
+	n.calls, n.tokens = n.calls+m.Calls, n.tokens+m.OutputTokens
+	c.m[k] = n
 }
 
 func (c *callCounters) snapshot() []guardbook.ModelCalls {
@@ -230,7 +234,7 @@ func (c *callCounters) snapshot() []guardbook.ModelCalls {
 	defer c.mu.Unlock()
 	out := make([]guardbook.ModelCalls, 0, len(c.m))
 	for k, n := range c.m {
-		out = append(out, guardbook.ModelCalls{Path: k.path, Model: k.model, Calls: n})
+		out = append(out, guardbook.ModelCalls{Path: k.path, Model: k.model, Calls: n.calls, OutputTokens: n.tokens})
 	}
 	slices.SortFunc(out, func(a, b guardbook.ModelCalls) int {
 		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Model, b.Model))

@@ -105,9 +105,9 @@ func TestNamesThatCallersMakeUpAreBounded(t *testing.T) {
 		}
 	}
 	for i := range 700 {
-		g.Called("openai/chat", fmt.Sprint("model-", i), 1)
+		g.Called(guardbook.ModelCalls{Path: "openai/chat", Model: fmt.Sprint("model-", i), Calls: 1})
 	}
-	g.Called("openai/chat", "\x1b[31m"+strings.Repeat("x", 500)+"\u202e", 2)
+	g.Called(guardbook.ModelCalls{Path: "openai/chat", Model: "\x1b[31m" + strings.Repeat("x", 500) + "\u202e", Calls: 2})
 	c := g.Counters()
 	if n := identity(t, c); n != 201 || c["path.(other)"] != 100 {
 		t.Errorf("%d paths, %d in other", n, c["path.(other)"])

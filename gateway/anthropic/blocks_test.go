@@ -263,7 +263,7 @@ func TestAModelCallIsCountedUnderTheNameThatTheAnswerGives(t *testing.T) {
 	if _, err := c.Messages.New(context.Background(), ask(user(`{"type":"text","text":"hi"}`))); err == nil {
 		t.Fatal("no error")
 	}
-	want := []guardbook.ModelCalls{{Path: "anthropic/messages", Model: "claude-x", Calls: 1}, {Path: "anthropic/messages", Model: "claude-x-20260101", Calls: 3}}
+	want := []guardbook.ModelCalls{{Path: "anthropic/messages", Model: "claude-x", Calls: 1, OutputTokens: 9}, {Path: "anthropic/messages", Model: "claude-x-20260101", Calls: 3, OutputTokens: 3}}
 	got := b.Guard.Calls()
 	if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
 		t.Errorf("calls: %+v", got)
