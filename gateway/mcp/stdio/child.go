@@ -1,7 +1,6 @@
 package stdio
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,13 +92,6 @@ func (c *child) stop(grace time.Duration) {
 	}
 }
 
-// kill ends the server at once.
-func (c *child) kill() {
-	killGroup(c.cmd)
-	c.closeStdin()
-	<-c.ended
-}
-
 // code is the exit code of a server that has ended; one that a signal ended has
 // 128 and the signal's number, as in a shell.
 func (c *child) code() int {
@@ -144,6 +136,3 @@ func passOn(to io.Writer, from io.Reader) {
 	case <-time.After(time.Second): // nobody reads it
 	}
 }
-
-// errEnded means that the server does not take messages any more.
-var errEnded = errors.New("the MCP server has ended")

@@ -27,7 +27,15 @@ func exitCode(s *os.ProcessState) int {
 // notify sends the signals that a server may get from its client.
 func notify(c chan<- os.Signal) (stop func()) {
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	return func() { signal.Stop(c) }
+	// A client that does not read any more is an error of a write, and no end: the
+	// server must still be ended in good order. (Ignored, it would be so in the server,
+	// too.)
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	return func() {
+		signal.Stop(c)
+		signal.Stop(pipe)
+	}
 }
 
 // forward passes a signal on to the server's group, and reports whether it is one

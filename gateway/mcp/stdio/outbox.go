@@ -18,6 +18,7 @@ const (
 // outbox writes messages, one a line, in the order in which they are put.
 type outbox struct {
 	w      io.Writer
+	failed func() // called when w takes nothing more
 	mu     sync.Mutex
 	change sync.Cond
 	queue  [][]byte
@@ -27,8 +28,8 @@ type outbox struct {
 	done   chan struct{}
 }
 
-func newOutbox(w io.Writer) *outbox {
-	o := &outbox{w: w, done: make(chan struct{})}
+func newOutbox(w io.Writer, failed func()) *outbox {
+	o := &outbox{w: w, failed: failed, done: make(chan struct{})}
 	o.change.L = &o.mu
 	go o.run()
 	return o
@@ -54,10 +55,11 @@ func (o *outbox) run() {
 			if err != nil && o.err == nil {
 				o.err = err
 			}
-			failed := o.err != nil
+			err = o.err
 			o.change.Broadcast()
 			o.mu.Unlock()
-			if failed {
+			if err != nil {
+				o.failed()
 				return
 			}
 		}

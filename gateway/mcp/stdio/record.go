@@ -64,11 +64,11 @@ func newRecord(server, session string) *record {
 // undecided keeps that an interaction passed, or was refused, without a decision.
 func (r *record) undecided(in *guardbook.Interaction, passed bool, why error) {
 	e := event{Event: "refused", Kind: string(in.Kind), Reason: "Guardbook could not be reached"}
+	if errors.Is(why, errUnanswered) {
+		e.Event, e.Reason = "unanswered", "Guardbook did not answer in time"
+	}
 	if passed {
 		e.Event = "unguarded"
-	}
-	if errors.Is(why, errUnanswered) {
-		e.Reason = "Guardbook did not answer in time"
 	}
 	if in.Tool != nil {
 		e.Tool = &toolRef{r.server, in.Tool.Name}

@@ -65,12 +65,13 @@ func Wrap(ctx context.Context, o Options) (code int, err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := &wrapper{o: o, over: make(chan end, 8), waiting: map[string]string{}, hello: map[string]bool{}, out: newOutbox(o.Out)}
+	w := &wrapper{o: o, over: make(chan end, 8), waiting: map[string]string{}, hello: map[string]bool{}}
+	w.out = newOutbox(o.Out, func() { w.finish(end{}) }) // nobody is there to hear the server
 	tried := make(chan error, 1)
 	w.links = newLinks()
 	w.links.find, w.links.server, w.links.header = o.Find, o.Server, w.header()
 	w.links.linked = func(at Address) { go w.linked(ctx, at) }
-	w.links.stopped = func(text string) { w.finish(end{text: text, code: 1, kill: true}) }
+	w.links.stopped = w.killed
 	w.record = newRecord(o.Server, o.Session)
 	w.keeper = &keeper{links: w.links, mode: o.Unavailable, budget: o.Budget, record: w.record}
 	w.session = mcp.NewSession(mcp.Options{
@@ -88,11 +89,30 @@ func Wrap(ctx context.Context, o Options) (code int, err error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	w.child, err = start(o.Command, o.Err)
+	c, err := start(o.Command, o.Err)
 	if err != nil {
 		return 0, err
 	}
+	w.mu.Lock()
+	w.child = c
+	dead := w.dead
+	w.mu.Unlock()
+	if dead {
+		killGroup(c.cmd)
+	}
 	return w.run(ctx), nil
+}
+
+// killed ends everything at once: an operator's order, which does not wait for anything
+// that is under way.
+func (w *wrapper) killed(text string) {
+	w.finish(end{text: text, code: 1})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead = true
+	if w.child != nil {
+		killGroup(w.child.cmd)
+	}
 }
 
 // wrapper is one running Wrap.
@@ -109,19 +129,19 @@ type wrapper struct {
 	mu      sync.Mutex
 	waiting map[string]string // methods of the client's requests that wait for an answer, by id
 	hello   map[string]bool   // those among them that begin a connection
+	dead    bool              // killed
 }
 
 // end is why everything ends.
 type end struct {
 	text string // for whoever waits for an answer, and for people; may be empty
 	code int    // exit code, when it is not the MCP server's
-	kill bool   // at once
 }
 
 func (w *wrapper) finish(e end) {
 	select {
 	case w.over <- e:
-	default: // others came first
+	default: // so many others came first
 	}
 }
 
@@ -155,7 +175,7 @@ func (w *wrapper) linked(ctx context.Context, at Address) {
 const modern = "2026-07-28"
 
 func (w *wrapper) run(ctx context.Context) int {
-	w.in = newOutbox(w.child.stdin)
+	w.in = newOutbox(w.child.stdin, func() {}) // a server that has ended is noticed as such
 	signals := make(chan os.Signal, 8)
 	stop := notify(signals)
 	defer stop()
@@ -185,22 +205,17 @@ func (w *wrapper) run(ctx context.Context) int {
 	case <-ctx.Done():
 	case <-w.child.ended:
 	}
-	if e.kill {
-		w.child.kill()
-	} else {
-		w.in.close(w.o.Grace)
-		w.child.stop(w.o.Grace)
-	}
+	w.in.close(w.o.Grace)
+	w.child.stop(w.o.Grace)
 	select {
 	case <-drained:
-	case late := <-w.over: // a kill while the server was ending
-		if late.kill {
-			e = late
-		}
 	case <-time.After(time.Second): // something that left the group still holds the pipe
 	}
 	_ = w.child.stdout.Close()
 	<-drained
+	for e.text == "" && len(w.over) > 0 { // what happened meanwhile says more than that somebody has ended
+		e = <-w.over
+	}
 	w.answerAll(e.text)
 	w.out.close(time.Second)
 	w.child.drain.Wait()

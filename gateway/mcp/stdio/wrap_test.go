@@ -24,7 +24,10 @@ import (
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/clients"
 	"github.com/guardbook/guardbook/gateway"
+	"github.com/guardbook/guardbook/gateway/inspect"
 	"github.com/guardbook/guardbook/gateway/internal/testbed"
 	"github.com/guardbook/guardbook/gateway/mcp/pin"
 	"github.com/guardbook/guardbook/gateway/mcp/stdio"
@@ -163,10 +166,21 @@ type place struct {
 	srv  *httptest.Server
 	door *stdio.Door
 	pins *pin.Store
+
+	account *clients.Clients
+}
+
+// appender is the book, as the account of clients sees it.
+type appender struct{ gateway.Guard }
+
+// Append implements clients.Recorder.
+func (a appender) Append(ctx context.Context, drafts ...guardbook.Draft) error {
+	return a.Record(ctx, drafts...)
 }
 
 func newPlace(t *testing.T) *place {
 	p := &place{Bed: testbed.New(t, testbed.Options{Policy: policy}), t: t, addr: "127.0.0.1:0"}
+	p.account = clients.New(clients.Options{Recorder: appender{p.Gateway.Guard()}})
 	p.up()
 	t.Cleanup(p.down)
 	return p
@@ -182,6 +196,7 @@ func (p *place) up() {
 	p.door = stdio.NewDoor(p.Gateway, p.pins, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.Handle("/mcp-stdio/", p.door)
+	mux.Handle("/v1/record", inspect.RecordHandler(p.Gateway, p.account))
 	p.srv = httptest.NewUnstartedServer(mux)
 	p.srv.Listener.Close()
 	p.srv.Listener, p.srv.Config = l, gateway.NewServer(mux, slog.New(slog.DiscardHandler))
@@ -327,6 +342,42 @@ func TestToolsAreRefusedWhileTheServerIsAway(t *testing.T) {
 	eventually(t, "the wrapper finds it again", func() bool { return !call(t, cs, "note", map[string]any{"text": "3"}).IsError })
 }
 
+// What happened without a decision is in the book once there is one again.
+func TestWhatPassedUnguardedIsToldAfterwards(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	cs := p.connect(nil, "UNAVAILABLE=allow")
+	if r := call(t, cs, "note", map[string]any{"text": "1"}); r.IsError {
+		t.Fatal(text(r))
+	}
+	p.down()
+	if r := call(t, cs, "note", map[string]any{"text": "2"}); !r.IsError {
+		t.Error("a call passed without a decision")
+	}
+	if _, err := cs.ListTools(t.Context(), nil); err == nil {
+		t.Error("tools were listed without a verdict")
+	}
+	if _, err := cs.ListResources(t.Context(), nil); err != nil {
+		t.Errorf("a text did not pass: %v", err)
+	}
+	p.up()
+	eventually(t, "the wrapper finds it again", func() bool { return !call(t, cs, "note", map[string]any{"text": "3"}).IsError })
+	told := map[string]int{}
+	eventually(t, "the book has it", func() bool {
+		clear(told)
+		for _, e := range testbed.Entries[guardbook.ClientEntry](t, p.Bed, guardbook.TypeClient) {
+			told[e.Event]++
+			if !strings.HasSuffix(e.Path, "mcp/stdio") || e.Session != "s-1" {
+				t.Fatalf("%+v", e)
+			}
+		}
+		return told["degraded"] == 1
+	})
+	if told["refused"] == 0 {
+		t.Errorf("told: %v", told)
+	}
+}
+
 func TestAClientMayConnectWhileTheServerIsAway(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -353,8 +404,9 @@ func TestAWrongKeyIsSaidAtOnce(t *testing.T) {
 	}
 }
 
-// talk writes lines to a wrapped raw server, and returns what comes back.
-func talk(t *testing.T, cmd *exec.Cmd, lines ...string) (out []string, stderr string, code int) {
+// talk writes lines to a wrapped raw server, and returns what comes back. Its input
+// stays open until that many answers are there: an end would overtake them.
+func talk(t *testing.T, cmd *exec.Cmd, answers int, lines ...string) (out []string, stderr string, code int) {
 	t.Helper()
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
@@ -375,17 +427,21 @@ func talk(t *testing.T, cmd *exec.Cmd, lines ...string) (out []string, stderr st
 				return
 			}
 		}
-		// The answers first: an end would overtake them.
-		time.Sleep(300 * time.Millisecond)
-		in.Close()
 	}()
-	b, _ := io.ReadAll(stdout)
-	_ = cmd.Wait()
-	for l := range strings.SplitSeq(strings.TrimSpace(string(b)), "\n") {
-		if l != "" {
-			out = append(out, l)
+	r := bufio.NewReader(stdout)
+	for {
+		line, err := r.ReadString('\n')
+		if line = strings.TrimSpace(line); line != "" {
+			out = append(out, line)
+		}
+		if len(out) == answers {
+			in.Close()
+		}
+		if err != nil {
+			break
 		}
 	}
+	_ = cmd.Wait()
 	for _, l := range out {
 		if !jsontext.Value(l).IsValid() {
 			t.Errorf("on stdout: %.200q", l)
@@ -400,48 +456,48 @@ func TestWhatServersDoOnTheirStreams(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	t.Run("unknown methods and members pass", func(t *testing.T) {
-		out, _, code := talk(t, p.command("raw", "plain"), ping)
+		out, _, code := talk(t, p.command("raw", "plain"), 1, ping)
 		if len(out) != 1 || out[0] != `{"jsonrpc":"2.0","id":"a-1","result":{"env":"1","unknown":[1.50,"ü"]},"extra":1}` || code != 0 {
 			t.Errorf("%q, exit code %d", out, code)
 		}
 	})
 	t.Run("noise and late answers are dropped", func(t *testing.T) {
-		out, _, code := talk(t, p.command("raw", "noise"), ping)
+		out, _, code := talk(t, p.command("raw", "noise"), 1, ping)
 		if len(out) != 1 || !strings.Contains(out[0], `"a-1"`) || code != 0 {
 			t.Errorf("%q, exit code %d", out, code)
 		}
 	})
 	t.Run("stderr does not stop the server", func(t *testing.T) {
-		out, stderr, _ := talk(t, p.command("raw", "stderr"), ping)
+		out, stderr, _ := talk(t, p.command("raw", "stderr"), 1, ping)
 		if len(out) != 1 || !strings.Contains(stderr, "noise noise") {
 			t.Errorf("%q, %d bytes of stderr", out, len(stderr))
 		}
 	})
 	t.Run("exit code", func(t *testing.T) {
-		if _, _, code := talk(t, p.command("raw", "exit"), ping); code != 7 {
+		if _, _, code := talk(t, p.command("raw", "exit"), 1, ping); code != 7 {
 			t.Errorf("exit code %d", code)
 		}
 	})
 	t.Run("a crash answers what waits", func(t *testing.T) {
-		out, _, code := talk(t, p.command("raw", "crash"), `{"jsonrpc":"2.0","id":5,"method":"ping"}`)
+		out, _, code := talk(t, p.command("raw", "crash"), 1, `{"jsonrpc":"2.0","id":5,"method":"ping"}`)
 		if code != 7 || len(out) != 1 || !strings.Contains(out[0], `"id":5,"error"`) {
 			t.Errorf("%q, exit code %d", out, code)
 		}
 	})
 	t.Run("too large a message", func(t *testing.T) {
-		out, stderr, code := talk(t, p.command("raw", "huge"), `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
+		out, stderr, code := talk(t, p.command("raw", "huge"), 1, `{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 		if code != 1 || len(out) != 1 || !strings.Contains(out[0], `"id":1,"error"`) || !strings.Contains(stderr, "16 MiB") {
 			t.Errorf("%.300q, exit code %d, %q", out, code, stderr)
 		}
 	})
 	t.Run("too large a message of the client", func(t *testing.T) {
-		out, _, code := talk(t, p.command("raw", "plain"), `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"`+strings.Repeat("x", 17<<20)+`"}}`)
+		out, _, code := talk(t, p.command("raw", "plain"), 1, `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":"`+strings.Repeat("x", 17<<20)+`"}}`)
 		if code != 1 || len(out) != 1 || !strings.Contains(out[0], `"id":null,"error"`) {
 			t.Errorf("%.300q, exit code %d", out, code)
 		}
 	})
 	t.Run("what is no message is refused", func(t *testing.T) {
-		out, _, _ := talk(t, p.command("raw", "plain"), `{"jsonrpc":"2.0","id":1,"method":"a","method":"ping"}`, `hello`, `[]`, `{"jsonrpc":"2.0","id":2,"Method":"ping"}`)
+		out, _, _ := talk(t, p.command("raw", "plain"), 3, `{"jsonrpc":"2.0","id":1,"method":"a","method":"ping"}`, `hello`, `[]`, `{"jsonrpc":"2.0","id":2,"Method":"ping"}`)
 		if len(out) != 3 { // the last one looks like an answer, which nobody answers
 			t.Fatalf("%q", out)
 		}
@@ -452,13 +508,36 @@ func TestWhatServersDoOnTheirStreams(t *testing.T) {
 		}
 	})
 	t.Run("a server that will not end is ended", func(t *testing.T) {
-		if _, _, code := talk(t, p.command("raw", "stubborn"), ping); code != 128+9 {
+		if _, _, code := talk(t, p.command("raw", "stubborn"), 1, ping); code != 128+9 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	t.Run("a client that hears nothing any more", func(t *testing.T) {
+		cmd := p.command("raw", "stubborn")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		out.Close()
+		for err == nil {
+			_, err = io.WriteString(in, ping+"\n")
+			time.Sleep(10 * time.Millisecond)
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 128+9 {
 			t.Errorf("exit code %d", code)
 		}
 	})
 	t.Run("what the server left behind is ended", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "pid")
-		talk(t, p.command("raw", "orphan", file), ping)
+		talk(t, p.command("raw", "orphan", file), 1, ping)
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
