@@ -24,6 +24,7 @@ func (s *responseStream) wait(ctx context.Context, ev responseEvent) (*guardbook
 		it.collectAll(ev.doc.Root(), ev)
 		return nil, s.hold(ev)
 	}
+	s.beside(ev.doc.Root(), "item")
 	if blocked, err := s.release(ctx, it, ev.doc.Root().Get("item")); blocked != nil || err != nil {
 		return blocked, err
 	}
@@ -113,6 +114,7 @@ func (s *responseStream) itemDone(ctx context.Context, ev responseEvent) (*guard
 	if it == nil || it.done || it.kind != v.Get("type").Text() {
 		return nil, &gateway.IncompleteError{Reason: "an item ended that had not begun"}
 	}
+	s.beside(root, "item")
 	blocked, err := s.complete(ctx, it, v)
 	if blocked != nil || err != nil {
 		return blocked, err
@@ -198,6 +200,7 @@ func (s *responseStream) decide(ctx context.Context, items ...*gateway.Item) (*g
 // finish is the event that ends the answer, with all of it once more.
 func (s *responseStream) finish(ctx context.Context, ev responseEvent) (done bool, blocked *guardbook.Decision, err error) {
 	response := ev.doc.Root().Get("response")
+	s.beside(ev.doc.Root(), "response")
 	output := response.Get("output")
 	told := map[*outItem]document.Value{}
 	var strange []document.Value // items that were not streamed

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/guardbook/guardbook"
@@ -164,6 +165,15 @@ func (s *responseStream) other(ev responseEvent) {
 	s.send(ev)
 }
 
+// beside keeps the strings of an event's members other than some.
+func (s *responseStream) beside(root document.Value, names ...string) {
+	for m := root.First(); m.Exists(); m = m.Next() {
+		if !slices.Contains(names, m.Name()) {
+			s.noteNew(m)
+		}
+	}
+}
+
 // noteNew keeps the strings of an event that the request does not hold.
 func (s *responseStream) noteNew(v document.Value) { s.known.unknown(v, s.extra.Note) }
 
@@ -276,6 +286,7 @@ func (s *responseStream) added(ctx context.Context, ev responseEvent) (*guardboo
 	}
 	s.items = append(s.items, it)
 	s.began = true
+	s.beside(root, "item")
 	switch {
 	case it.kind == "message":
 		at := 0
@@ -319,6 +330,7 @@ func (s *responseStream) text(ctx context.Context, ev responseEvent) (*guardbook
 	}
 	var blocked *guardbook.Decision
 	var err error
+	s.beside(root, "logprobs", textMember(ev.kind))
 	switch ev.kind {
 	case "response.content_part.added":
 		blocked, err = s.begin(ctx, it, at, root.Get("part"))
@@ -343,14 +355,27 @@ func (s *responseStream) text(ctx context.Context, ev responseEvent) (*guardbook
 	case "response.content_part.done":
 		blocked, err = s.endPart(ctx, it, at, root.Get("part"))
 		it.part(at).ended = true
-	default: // annotations
-		s.extra.Note(root)
 	}
 	if blocked != nil || err != nil {
 		return blocked, err
 	}
 	s.send(ev)
 	return nil, nil
+}
+
+// textMember is the member of an event that holds its text, or the part with it.
+func textMember(kind string) string {
+	switch kind {
+	case "response.output_text.delta", "response.refusal.delta":
+		return "delta"
+	case "response.output_text.done":
+		return "text"
+	case "response.refusal.done":
+		return "refusal"
+	case "response.content_part.added", "response.content_part.done":
+		return "part"
+	}
+	return ""
 }
 
 // begin is the beginning of a part; some of its text may be there already.
