@@ -53,9 +53,10 @@ func TestStdio(t *testing.T) {
 				wrapped := append(append(slices.Clone(command), "stdio", g.binary, "mcp", "wrap", "--server", "desk", "--"), desk...)
 				c := p.open(wrapped)
 				c.all(client != "py1") // its SDK does not tell the server that a call was cancelled
+				c.asks()
 				c.close()
-				p.rugPull(wrapped)
-				p.kill(wrapped)
+				p.killRunning(p.rugPull(wrapped))
+				p.refused(wrapped)
 			})
 		}
 	}
@@ -77,6 +78,9 @@ func TestHTTP(t *testing.T) {
 				at := append(slices.Clone(command), "http", g.url+"/mcp/desk-"+server, q.key)
 				c := q.open(at)
 				c.all(false) // the desk marks cancellations in one place for all
+				if server != "ts2" || client != "py1" && client != "ts1" { // towards old clients its SDK keeps no session over HTTP, so it cannot ask
+					c.asks()
+				}
 				q.killRunning(c)
 				q.refused(at)
 			})
@@ -103,7 +107,9 @@ func TestEverything(t *testing.T) {
 				c.want(order{Op: "call", Name: "get-sum", Arguments: args{"a": 2, "b": 3}}, "is 5")
 				c.want(order{Op: "call", Name: "get-structured-content", Arguments: args{"location": "Chicago"}}, `"humidity":`)
 				c.want(order{Op: "call", Name: "get-tiny-image"}, `"isError":false`)
-				c.want(order{Op: "call", Name: "trigger-long-running-operation", Arguments: args{"duration": 0.3, "steps": 3}}, `"progress":3`)
+				if got := c.want(order{Op: "call", Name: "trigger-long-running-operation", Arguments: args{"duration": 0.3, "steps": 3}}, "completed"); strings.Contains(got, `"progress":0`) {
+					t.Errorf("no progress was told: %s", got)
+				}
 				c.want(order{Op: "call", Name: "trigger-sampling-request", Arguments: args{"prompt": "a fruit", "maxTokens": 5}}, "plum")
 				c.want(order{Op: "call", Name: "get-env"}, `"isError":true`, "policy")
 				c.want(order{Op: "resource", URI: "demo://resource/dynamic/text/1"}, `"text":"Resource 1`)
@@ -139,8 +145,6 @@ func (c *conn) all(hearsCancel bool) {
 	}
 	c.want(order{Op: "call", Name: "drop", Arguments: args{"table": "users"}}, `"isError":true`, "policy")
 	c.want(order{Op: "call", Name: "helper"}, `"isError":true`)
-	c.want(order{Op: "call", Name: "ask"}, "the model said plum")
-	c.want(order{Op: "call", Name: "confirm"}, "the user said true")
 	c.want(order{Op: "resource", URI: "memo://guide"}, "The guide of the desk.")
 	c.want(order{Op: "prompt", Name: "greet", Arguments: args{"name": "Ann"}}, "Say hello to Ann.")
 	c.want(order{Op: "cancel", Name: "slow"}, `"cancelled":true`)
@@ -153,8 +157,15 @@ func (c *conn) all(hearsCancel bool) {
 	c.want(order{Op: "call", Name: "note", Arguments: args{"text": "and it goes on"}}, "and it goes on")
 }
 
+// asks has the server ask the client's model and its user.
+func (c *conn) asks() {
+	c.t.Helper()
+	c.want(order{Op: "call", Name: "ask"}, "the model said plum")
+	c.want(order{Op: "call", Name: "confirm"}, "the user said true")
+}
+
 // rugPull changes a tool of the server behind the agent's back.
-func (p *pair) rugPull(command []string) {
+func (p *pair) rugPull(command []string) *conn {
 	p.t.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, "changed"), nil, 0o600); err != nil {
 		p.t.Fatal(err)
@@ -169,16 +180,10 @@ func (p *pair) rugPull(command []string) {
 		p.t.Errorf("the tools after the approval: %s", tools)
 	}
 	c.want(order{Op: "call", Name: "note", Arguments: args{"text": "copied"}}, `"text":"copied"`)
-	c.close()
+	return c
 }
 
-// kill kills the agent while a call runs.
-func (p *pair) kill(command []string) {
-	p.t.Helper()
-	p.killRunning(p.open(command))
-	p.refused(command)
-}
-
+// killRunning kills the agent while a call runs.
 func (p *pair) killRunning(c *conn) {
 	p.t.Helper()
 	c.send(order{Op: "call", Name: "slow"})
