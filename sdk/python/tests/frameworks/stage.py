@@ -41,7 +41,7 @@ tools:
   - name: query_database
     allow:
       query: {type: sql, dialect: postgres, statements: [select], tables: [appointments], max_limit: 50}
-  - name: delete_everything
+  - name: "*delete_everything"
     deny: "nobody deletes everything"
   - name: http_post
     deny: "this agent reads and does not send"
@@ -59,7 +59,7 @@ alerts: {from: critical, to: default}
         f"  - {{name: {name}, allow: {{}}, additional: true}}\n"
         for name in (
             "read_document", "send_note", "with_artifact", "as_command", "direct", "fails", "fails_with_orders", "helper",
-            "waits", "ask_colleague", "transfer_to_*", "local_shell", "shell", "Bash", "Read", "Write", "mcp__*", "echo",
+            "waits", "ask_colleague", "transfer_to_*", "local_shell", "shell", "Bash", "Read", "Write", "mcp__crm__read_document", "echo",
             "structured", "picture", "embedded", "asks", "samples", "Delegate*", "Ask*",
         )
     ),
