@@ -83,7 +83,8 @@ def build(source: Path, target: str, version: str) -> Path:
     """Builds the binary, with its dashboard."""
     if shutil.which("go") is None:
         raise SystemExit(
-            "Go is needed to build the binary that the wheel carries: install Go, or name a built one in GUARDBOOK_WHEEL_BINARY"
+            "Go is needed to build the binary that the wheel carries: install Go, or name a built one in "
+            "GUARDBOOK_WHEEL_BINARY"
         )
     if not (source / "dashboard" / "dist" / "index.html").is_file():
         subprocess.run(["make", "dashboard"], cwd=source, check=True)

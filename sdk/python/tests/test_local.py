@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from house import binary
 
 from guardbook import Guard, GuardError
 from guardbook.local import find_binary, run_local
+from house import binary
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_two_guards_start_one_server_at_once(home: Path) -> None:
 def test_a_missing_binary_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = Path(binary())
     monkeypatch.setenv("GUARDBOOK_BINARY", str(tmp_path / "none"))
-    with pytest.raises(GuardError, match="GUARDBOOK_BINARY is .* which cannot be run"):
+    with pytest.raises(GuardError, match=r"GUARDBOOK_BINARY is .* which cannot be run"):
         Guard(agent="a", data=tmp_path).decide("input", "x")
     monkeypatch.delenv("GUARDBOOK_BINARY")
     script = tmp_path / "guardbook"
@@ -86,7 +86,7 @@ def test_a_missing_binary_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("guardbook.local.packaged_binary", lambda: tmp_path / "none")
-    with pytest.raises(GuardError, match="carries no guardbook binary.*GUARDBOOK_URL"):
+    with pytest.raises(GuardError, match=r"carries no guardbook binary.*GUARDBOOK_URL"):
         find_binary()
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{program.parent}")
     assert Path(find_binary()).samefile(program)
@@ -94,7 +94,10 @@ def test_a_missing_binary_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_what_is_no_guardbook_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    for text, said in (("echo hello", "no guardbook that this SDK knows"), ("echo no >&2; exit 2", "cannot be used: no")):
+    for text, said in (
+        ("echo hello", "no guardbook that this SDK knows"),
+        ("echo no >&2; exit 2", "cannot be used: no"),
+    ):
         other.write_text(f"#!/bin/sh\n{text}\n")
         other.chmod(0o755)
         monkeypatch.setenv("GUARDBOOK_BINARY", str(other))

@@ -62,6 +62,8 @@ class Story:
             return self.client.messages.create(model=model, max_tokens=100, messages=messages, **more)
         if tools:
             more["tools"] = [TOOL]
+        if self.azure:  # the model is a deployment, and stands in the path
+            model = model.removeprefix("guardbook-stand-in/")
         return self.client.chat.completions.create(model=model, messages=messages, **more)
 
     def text(self, answer: Any) -> str:
@@ -94,6 +96,12 @@ class Story:
 
 
 NAMES = ["OpenAI", "AsyncOpenAI", "AzureOpenAI", "AsyncAzureOpenAI", "Anthropic", "AsyncAnthropic"]
+
+
+@pytest.fixture(params=[name for name in NAMES if "Azure" not in name])
+def long_story(request: pytest.FixtureRequest, house: House, guard: Guard) -> Story:
+    """Not Azure, where the stand-in's whole plan would have to stand in a path."""
+    return Story(house, guard, request.param)
 
 
 @pytest.fixture(params=NAMES)
@@ -132,41 +140,51 @@ def test_a_blocked_input_is_raised_as_itself_and_not_retried(
     assert err.entry in {d["id"] for d in decisions(house, guard)}
 
 
-def test_a_blocked_output_is_raised(story: Story) -> None:
+def test_a_blocked_output_is_raised(long_story: Story) -> None:
     with pytest.raises(GuardBlocked):
-        story.ask(plan({"text": LEAK}))
+        long_story.ask(plan({"text": LEAK}))
 
 
-def test_a_block_in_the_middle_of_a_stream_is_raised(story: Story) -> None:
+def test_a_block_in_the_middle_of_a_stream_is_raised(long_story: Story) -> None:
     beginning = "The weather is fine today, and so are all of the jackets that we sell in this shop. " * 20
     got: list[str] = []
     with pytest.raises(GuardBlocked) as blocked:
-        if story.asynchronous:
+        if long_story.asynchronous:
 
             async def read() -> None:
-                async for event in await story.create(plan({"text": beginning + LEAK}), stream=True):
-                    got.append(story.piece(event))
+                async for event in await long_story.create(plan({"text": beginning + LEAK}), stream=True):
+                    got.append(long_story.piece(event))
 
             asyncio.run(read())
         else:
-            for event in story.create(plan({"text": beginning + LEAK}), stream=True):
-                got.append(story.piece(event))
+            for event in long_story.create(plan({"text": beginning + LEAK}), stream=True):
+                got.append(long_story.piece(event))
     assert blocked.value.rule == "billing-bot/findings/secret"
     assert "".join(got).startswith("The weather is fine")
     assert SECRET not in "".join(got)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_blocked_tool_call_is_raised(story: Story, stream: bool) -> None:
+def test_a_blocked_tool_call_is_raised(long_story: Story, stream: bool) -> None:
     with pytest.raises(GuardBlocked, match="drop_table"):
-        story.ask(plan({"calls": [{"name": "drop_table", "arguments": {}}]}), tools=True, stream=stream)
+        long_story.ask(plan({"calls": [{"name": "drop_table", "arguments": {}}]}), tools=True, stream=stream)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_what_is_redacted_is_what_arrives(story: Story, stream: bool) -> None:
-    answer = story.ask(plan({"text": f"Write to {MAIL} about it."}), stream=stream)
+def test_what_is_redacted_is_what_arrives(long_story: Story, stream: bool) -> None:
+    answer = long_story.ask(plan({"text": f"Write to {MAIL} about it."}), stream=stream)
     assert MAIL not in answer
     assert "about it" in answer
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "Azure" in name])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_azures_answers_are_judged(house: House, guard: Guard, name: str, stream: bool) -> None:
+    answer = Story(house, guard, name).ask("recommender", text="What do customers say?", stream=stream)
+    assert MAIL not in answer
+    assert "Alpine" in answer
+    with pytest.raises(GuardBlocked, match="http_post"):
+        Story(house, guard, name).ask("researcher", text="Look up competitors.", tools=True, stream=stream)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -269,9 +287,9 @@ def test_responses(house: House, guard: Guard) -> None:
 
 def test_embeddings_and_lists(house: House, guard: Guard) -> None:
     client: Any = Story(house, guard, "OpenAI").client
-    assert client.embeddings.create(model="guardbook-stand-in/embedding", input="Hello.").data[0].embedding
+    assert client.embeddings.create(model=plan({"text": "x"}), input="Hello.").data[0].embedding
     with pytest.raises(GuardBlocked):
-        client.embeddings.create(model="guardbook-stand-in/embedding", input=INJECTION)
+        client.embeddings.create(model=plan({"text": "x"}), input=INJECTION)
     assert client.models.list().data
     with pytest.raises(openai.PermissionDeniedError, match="does not read the endpoint"):
         client.files.list()
