@@ -11,6 +11,7 @@ import pytest
 from agents import (
     Agent,
     FileSearchTool,
+    InputGuardrailTripwireTriggered,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
     RunConfig,
@@ -25,6 +26,7 @@ from agents.models.interface import Model
 from openai import AsyncOpenAI
 
 from guardbook import GuardBlocked, GuardError
+from guardbook.frameworks.openai_agents import _RAISES
 from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan
 
 ran: list[str] = []
@@ -159,8 +161,10 @@ def test_a_denied_input_stops_the_run_before_it_starts(stage: Stage, use: str) -
                 async for _ in Runner.run_streamed(agent, INJECTION).stream_events():
                     pass
 
-        with pytest.raises(GuardBlocked):
-            arun(main())
+        with pytest.raises(GuardBlocked if _RAISES else InputGuardrailTripwireTriggered) as stopped:
+            arun(asyncio.wait_for(main(), 30))
+        if not _RAISES:
+            assert isinstance(stopped.value.guardrail_result.output.output_info, GuardBlocked)
         assert provider.bodies == [] and ran == []
 
 
@@ -199,17 +203,17 @@ def test_a_killed_agent_gets_nothing_more(stage: Stage) -> None:
     agent = stage.guard(name).wrap(Agent("a", tools=TOOLS, model=plain(chat(stage, "Hello."))))
     assert run(agent).final_output == "Hello."
     stage.kill(name)
-    with pytest.raises(GuardBlocked):
+    with pytest.raises(GuardBlocked if _RAISES else InputGuardrailTripwireTriggered):
         run(agent)
 
 
 def test_agents_that_are_handed_over_to_are_guarded_in_circles_too(stage: Stage) -> None:
     name = stage.agent()
-    second = Agent("second", tools=TOOLS, model=plain(chat(stage, "", *STORY_B)))
+    second = Agent("second", tools=TOOLS, model=plain(chat(stage, *[STORY_B[0]] * 4, "Done.")))
     first = Agent("first", handoffs=[second], model=plain(chat(stage, [("transfer_to_second", {})])))
     second.handoffs = [first]
     result = run(stage.guard(name).wrap(first))
-    assert ran == [SELECT] or ran == [] and "billing" in str(outputs(result))
+    assert ran == [] and result.final_output == "Done."
     told = stage.told(name)
     assert "tool_call/transfer_to_second/allow" in told and "tool_call/query_database/block" in told
     assert len(second.tools) == 3 and second.tools[0] is query_database  # the original stays as it is

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 import inspect
 from typing import Any, Awaitable, Callable, Mapping, Sequence
 
@@ -36,6 +37,9 @@ __all__ = ["guard_agent"]
 
 VIA = "python/openai-agents"
 _MARK = "guardbook_agent"
+#: Before the SDK was rebuilt, a stream waited for ever when an input guardrail raised.
+#: There a denied input is a tripwire, whose ``output_info`` is the guard's error.
+_RAISES = importlib.util.find_spec("agents.run_internal") is not None
 
 
 def guard_agent(guard: Any, agent: Any) -> Any:
@@ -189,7 +193,13 @@ class _Walk:
             asked = [q for q in (_question(item, task) for item in items) if q is not None]
             if _instructions(agent):
                 asked = [Question("input", _instructions(agent), role="system", thread=_thread()), *asked]
-            self._settle(await self._judge.aask_new(*asked, one=True), agent)
+            rulings = await self._judge.aask_new(*asked, one=True)
+            try:
+                self._settle(rulings, agent)
+            except GuardError as err:
+                if _RAISES:
+                    raise
+                return GuardrailFunctionOutput(output_info=err, tripwire_triggered=True)
             return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
 
         return guardbook
