@@ -42,7 +42,7 @@ for (const set of sets) {
   rmSync(join(folder, "out"), { recursive: true, force: true });
   mkdirSync(source);
   copyFileSync(join(root, "tests", "server.ts"), join(source, "server.ts"));
-  copyFileSync(join(home, "world.ts"), join(source, "world.ts"));
+  for (const f of readdirSync(home)) if (/^[a-z]+\.ts$/.test(f)) copyFileSync(join(home, f), join(source, f));
   const cases = readdirSync(home)
     .filter((f) => f.endsWith(".case.ts"))
     .map((f) => f.slice(0, -".case.ts".length))

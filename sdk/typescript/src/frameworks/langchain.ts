@@ -10,8 +10,12 @@
  *
  * @module
  */
+import { RunnableBinding } from "@langchain/core/runnables";
+import { AsyncLocalStorageProviderSingleton } from "@langchain/core/singletons";
 import { AIMessage, createMiddleware, ToolMessage } from "langchain";
 import { GuardBlocked } from "../errors.js";
+import type { Guard, ModelContext } from "../guard.js";
+import { registerWrapper } from "../wrappers.js";
 import { blockedBy, type Decider, Judge, type Scope, task } from "./inner/judge.js";
 
 export { blockedBy };
@@ -29,7 +33,7 @@ export interface MiddlewareOptions {
    * `here` (default): this middleware. An answer is held until it is judged, and is not
    * streamed token by token.
    * `gateway`: the model's own client goes through the gateway, which streams what it
-   * has judged: `new ChatOpenAI({ configuration: { fetch: guard.fetch } })`.
+   * has judged: `guardModel(guard, model, { toolCalls: "asked" })`.
    */
   models?: "here" | "gateway";
   /**
@@ -94,7 +98,7 @@ interface ToolRequest {
 interface Model {
   tags?: string[];
   profile?: unknown;
-  withConfig?(config: object): Model;
+  invoke?: unknown;
 }
 interface ModelRequest {
   model: Model;
@@ -102,6 +106,7 @@ interface ModelRequest {
   systemPrompt?: string;
   systemMessage?: Message;
   tools?: { name?: string; description?: string; schema?: unknown }[];
+  responseFormat?: unknown;
   runtime?: Runtime;
 }
 interface Structured {
@@ -124,20 +129,101 @@ export function guardMiddleware(guard: Decider, options: MiddlewareOptions = {})
   return createMiddleware({
     name: "Guardbook",
     wrapToolCall: (request: ToolRequest, handler: (r: ToolRequest) => Promise<unknown>) => hooks.tool(request, handler),
-    ...(options.models !== "gateway" && {
-      wrapModelCall: (request: ModelRequest, handler: (r: ModelRequest) => Promise<ModelAnswer>) =>
-        hooks.model(request, handler),
-    }),
+    wrapModelCall: (request: ModelRequest, handler: (r: ModelRequest) => Promise<ModelAnswer>) =>
+      options.models === "gateway" ? hooks.elsewhere(request, handler) : hooks.model(request, handler),
   }) as GuardMiddleware;
 }
 
 /**
- * The tool hook alone, for LangGraph's own `ToolNode`:
- * `new ToolNode(tools, { wrapToolCall: guardToolCall(guard) })`.
+ * The same tools, judged wherever they run: for a graph of LangGraph's with a `ToolNode`,
+ * which has no hook of its own. An agent with {@link guardMiddleware} does not need it.
  */
-export function guardToolCall(guard: Decider, options: MiddlewareOptions = {}): GuardMiddleware["wrapToolCall"] {
+export function guardTools<T extends object>(
+  guard: Decider,
+  tools: readonly T[],
+  options: MiddlewareOptions = {},
+): T[] {
   const hooks = new Hooks(new Judge(guard, via), options);
-  return (request, handler) => hooks.tool(request, handler);
+  return tools.map((tool) => guardedTool(hooks, tool));
+}
+
+/**
+ * The same model, whose requests go through the gateway. For `ChatOpenAI` and
+ * `ChatAnthropic`; to others that take a fetch, give `guard.fetch`.
+ */
+export function guardModel<M extends object>(guard: Gateway, model: M, context: ModelContext = {}): M {
+  const m = model as M & { lc_kwargs?: Record<string, unknown>; _llmType?: () => string };
+  const type = m._llmType?.();
+  const member = type === "openai" ? "configuration" : type === "anthropic" ? "clientOptions" : undefined;
+  if (!member || !m.lc_kwargs) {
+    throw new TypeError(
+      "guardbook/langchain takes ChatOpenAI and ChatAnthropic. To another model that takes a fetch, give guard.fetch.",
+    );
+  }
+  const Model = model.constructor as new (fields: object) => M;
+  const given = (m.lc_kwargs[member] ?? {}) as { fetch?: typeof globalThis.fetch };
+  const fetch = guard.fetchWith({ via, ...context, ...(given.fetch && { fetch: given.fetch }) });
+  return new Model({ ...m.lc_kwargs, [member]: { ...given, fetch } });
+}
+
+/** What {@link guardModel} needs of a `Guard`. */
+export type Gateway = Pick<Guard, "fetchWith">;
+
+registerWrapper({
+  module: "langchain",
+  matches: (o) => "lc_namespace" in o && typeof (o as { invoke?: unknown }).invoke === "function",
+  wrap: (guard, value, context) => {
+    if (typeof (value as { _llmType?: unknown })._llmType === "function") return guardModel(guard, value, context);
+    const { session, user } = context;
+    return guardedTool(new Hooks(new Judge(guard, via), { ...(session && { session }), ...(user && { user }) }), value);
+  },
+});
+
+/** A tool whose calls are judged; for one that is asked without a call's id, a denial is an error. */
+function guardedTool<T extends object>(hooks: Hooks, tool: T): T {
+  const target = tool as T & { name: string; invoke: (input: unknown, config?: ToolConfig) => Promise<unknown> };
+  return new Proxy(tool, {
+    get(_, member) {
+      if (member === "invoke") return invoke;
+      const value: unknown = Reflect.get(tool, member, tool);
+      return typeof value === "function" && member !== "constructor"
+        ? (value as (...a: unknown[]) => unknown).bind(tool)
+        : value;
+    },
+  });
+  async function invoke(input: unknown, config?: ToolConfig): Promise<unknown> {
+    const call = input as Partial<ToolCall> & { type?: string };
+    const isCall = typeof input === "object" && input !== null && call.type === "tool_call";
+    const toolCall: ToolCall = isCall
+      ? { ...(input as ToolCall), name: call.name ?? target.name }
+      : { name: target.name, args: input };
+    const runtime: Runtime = {
+      ...(config?.configurable && { configurable: config.configurable }),
+      ...(config?.signal && { signal: config.signal }),
+    };
+    const state = config?.state;
+    const messages = Array.isArray(state)
+      ? (state as Message[])
+      : (state as { messages?: Message[] } | undefined)?.messages;
+    const result = await hooks.tool(
+      { toolCall, runtime, state: { messages: messages ?? [] } },
+      ({ toolCall: { args } }) =>
+        target.invoke(
+          isCall
+            ? { ...(input as object), args }
+            : typeof input === "string"
+              ? ((args as { input?: unknown }).input ?? args)
+              : args,
+          config,
+        ),
+    );
+    if (isCall || !isMessage(result) || result.status !== "error") return result;
+    throw new Error(readable(result.content).join("\n"));
+  }
+}
+
+interface ToolConfig extends Runtime {
+  state?: unknown;
 }
 
 class Hooks {
@@ -147,7 +233,11 @@ class Hooks {
   ) {}
 
   private scope(runtime: Runtime | undefined, system: string | undefined, messages: readonly Message[]): Scope {
-    const thread = runtime?.configurable?.thread_id;
+    // The runtime of the oldest versions does not say it.
+    const { configurable } = runtime?.configurable
+      ? runtime
+      : (AsyncLocalStorageProviderSingleton.getRunnableConfig() ?? {});
+    const thread = configurable?.thread_id;
     return {
       session: this.options.session,
       thread: typeof thread === "string" ? thread : undefined,
@@ -165,7 +255,7 @@ class Hooks {
     const scope = this.scope(request.runtime, systemOf(messages), messages);
     const tool = { name: toolCall.name, callId: toolCall.id };
     const verdict = await this.judge.call(tool, toolCall.args, scope);
-    if (verdict.denied !== undefined) return toolMessage(toolCall, verdict.denied, "error");
+    if (verdict.denied !== undefined) return this.told(toolCall, verdict.denied, scope);
 
     let result: unknown;
     try {
@@ -176,16 +266,25 @@ class Hooks {
       // fit the schema (LangChain tells the model itself).
       if (this.options.toolErrors === "throw" || notOurs(error) || scope.signal?.aborted) throw error;
       const judged = await this.judge.result(tool, [`${error}\n Please fix your mistakes.`], scope);
-      return toolMessage(toolCall, judged.denied ?? judged.texts?.[0] ?? "", "error");
+      return this.told(toolCall, judged.denied ?? judged.texts?.[0] ?? "", scope);
     }
     return this.result(result, toolCall, scope);
+  }
+
+  /** What the model is told instead of a result; it need not be judged when it is read. */
+  private told(toolCall: ToolCall, why: string, scope: Scope): Message {
+    this.judge.remember("tool_result", [why], scope, { name: toolCall.name });
+    return toolMessage(toolCall, why, "error");
   }
 
   /** Judges what a tool gave: a message, or a Command that carries messages. */
   private async result(result: unknown, toolCall: ToolCall, scope: Scope): Promise<unknown> {
     if (isMessage(result)) return this.resultMessage(result, toolCall, scope);
     const update = (result as { update?: unknown } | undefined)?.update;
-    if (update === undefined) return result;
+    if (update === undefined) {
+      const judged = await this.judge.resultValue({ name: toolCall.name, callId: toolCall.id }, result, scope);
+      return judged.denied !== undefined ? this.told(toolCall, judged.denied, scope) : judged.value;
+    }
     if (Array.isArray(update)) {
       for (const [i, entry] of update.entries()) {
         if (isMessage(entry)) update[i] = await this.resultMessage(entry, toolCall, scope);
@@ -217,7 +316,7 @@ class Hooks {
     ]);
     const denied = content.denied ?? artifact.denied;
     if (denied !== undefined) {
-      return kind(message) === "tool" ? toolMessage(toolCall, denied, "error") : rewrite(message, found, [denied]);
+      return kind(message) === "tool" ? this.told(toolCall, denied, scope) : rewrite(message, found, [denied]);
     }
     const texts = content.texts ?? [];
     const out = changed(found, texts) ? rewrite(message, found, texts) : message;
@@ -228,6 +327,15 @@ class Hooks {
 
   // ---- models
 
+  /** A model that the gateway judges: its client's error for a block is made Guardbook's own. */
+  async elsewhere(request: ModelRequest, handler: (r: ModelRequest) => Promise<ModelAnswer>): Promise<ModelAnswer> {
+    try {
+      return await handler(request);
+    } catch (error) {
+      throw blockedBy(error) ?? error;
+    }
+  }
+
   async model(request: ModelRequest, handler: (r: ModelRequest) => Promise<ModelAnswer>): Promise<ModelAnswer> {
     const system =
       request.systemPrompt ?? (request.systemMessage && readable(request.systemMessage.content).join("\n"));
@@ -235,6 +343,7 @@ class Hooks {
     const [messages, tools] = await Promise.all([
       this.inputs(request.messages, scope),
       this.tools(request.tools, scope),
+      system ? this.judge.once("input", [system], scope, { role: "system" }) : undefined,
     ]);
     const answer = await handler({
       ...request,
@@ -243,7 +352,8 @@ class Hooks {
       // Token by token, a stream of the agent's messages would carry the answer past us.
       model: held(request.model),
     });
-    const known = new Set((request.tools ?? []).map((t) => t.name));
+    // A call that fills a form of structured output runs nowhere: it is output.
+    const known = request.responseFormat ? undefined : new Set((request.tools ?? []).map((t) => t.name));
     return this.answer(answer, known, scope);
   }
 
@@ -286,7 +396,7 @@ class Hooks {
 
   private async answer(
     answer: ModelAnswer,
-    known: ReadonlySet<string | undefined>,
+    known: ReadonlySet<string | undefined> | undefined,
     scope: Scope,
   ): Promise<ModelAnswer> {
     if (isMessage(answer)) return this.output(answer, known, scope);
@@ -294,11 +404,9 @@ class Hooks {
     const structured = answer as Structured;
     const before = structured.structuredResponse;
     const after = await this.judge.value("output", before, scope, { role: "assistant" });
-    // The same object stands in the call that carried it and in a text about it.
-    const messages =
-      after === before
-        ? structured.messages
-        : structured.messages.map((m) => substitute(m, JSON.stringify(before), JSON.stringify(after)));
+    // The same object stands in the call that carried it, and in a text about it.
+    const pairs = differences(before, after);
+    const messages = structured.messages.map((m) => (pairs.length > 0 ? substitute(m, pairs) : m));
     const judged = await Promise.all(messages.map((m) => (kind(m) === "ai" ? this.output(m, undefined, scope) : m)));
     return { ...structured, structuredResponse: after, messages: judged };
   }
@@ -382,13 +490,22 @@ function own(message: Message): Record<string, unknown> {
   return Object.fromEntries(carried.filter((k) => m[k] !== undefined).map((k) => [k, m[k]]));
 }
 
-function substitute(message: Message, before: string, after: string): Message {
-  const texts = readable(message.content);
-  return rewrite(
-    message,
-    texts,
-    texts.map((t) => t.replaceAll(before, after)),
-  );
+/** The texts that differ between a value and what it was redacted to. */
+function differences(before: unknown, after: unknown): [string, string][] {
+  if (before === after) return [];
+  if (typeof before !== "object" || before === null) return [[String(before), String(after)]];
+  return Object.entries(before).flatMap(([k, v]) => differences(v, (after as Record<string, unknown>)[k]));
+}
+
+/** A message with other texts wherever they stand in it, also within JSON. */
+function substitute(message: Message, pairs: readonly [string, string][]): Message {
+  let fields: unknown = { ...message.lc_kwargs, ...own(message), content: message.content };
+  for (const [before, after] of pairs) {
+    const inner = (text: string) => JSON.stringify(text).slice(1, -1);
+    fields = replaceIn(replaceIn(fields, before, after), inner(before), inner(after));
+  }
+  const Kind = message.constructor as new (fields: object) => Message;
+  return new Kind(fields as object);
 }
 
 /** The same value, with a text in place of another wherever it stands. */
@@ -437,12 +554,13 @@ const silent = ["nostream", "langsmith:nostream"];
 
 /** The same model with its tokens kept out of the agent's stream of messages. */
 function held(model: Model): Model {
-  const bound = model.withConfig?.({ tags: [...(model.tags ?? []), ...silent] });
-  if (!bound) return model;
+  if (typeof model.invoke !== "function") return model;
+  // Not model.withConfig: ChatOpenAI's forgets the tags.
+  const bound = new RunnableBinding({ bound: model, config: { tags: [...(model.tags ?? []), ...silent] }, kwargs: {} });
   // A binding hides what createAgent reads to choose between structured outputs.
   if ("profile" in model) {
     Object.defineProperty(bound, "profile", { get: () => model.profile });
     Object.defineProperty(bound, "_streamResponseChunks", { value: undefined });
   }
-  return bound;
+  return bound as unknown as Model;
 }

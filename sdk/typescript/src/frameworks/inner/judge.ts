@@ -217,7 +217,11 @@ export function blockedBy(error: unknown): GuardBlocked | undefined {
     if (typeof e !== "object" || e === null || visited.has(e)) continue;
     visited.add(e);
     if (e instanceof GuardBlocked) return e;
-    const { cause, error: inner, errors, lastError, result } = e as Record<string, unknown>;
+    const { cause, error: inner, errors, lastError, result, guardbook } = e as Record<string, unknown>;
+    // A provider's client has the body of the gateway's answer in its error.
+    if (typeof (guardbook as Partial<Decision> | undefined)?.decision === "string") {
+      return new GuardBlocked(guardbook as Decision);
+    }
     waiting.push(cause, inner, lastError, ...(Array.isArray(errors) ? errors : []));
     // An OpenAI Agents tripwire carries what the guardrail found.
     const output = (result as { output?: { outputInfo?: unknown } } | undefined)?.output;

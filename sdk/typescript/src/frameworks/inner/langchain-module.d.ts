@@ -10,3 +10,15 @@ declare module "langchain" {
     constructor(fields: object);
   }
 }
+
+declare module "@langchain/core/runnables" {
+  export class RunnableBinding {
+    constructor(fields: { bound: object; config: object; kwargs: object });
+  }
+}
+
+declare module "@langchain/core/singletons" {
+  export const AsyncLocalStorageProviderSingleton: {
+    getRunnableConfig(): { configurable?: { thread_id?: unknown } } | undefined;
+  };
+}
