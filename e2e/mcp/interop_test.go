@@ -77,7 +77,7 @@ func TestHTTP(t *testing.T) {
 				q := newPair(t, g, "http-"+client+"-"+server)
 				at := append(slices.Clone(command), "http", g.url+"/mcp/desk-"+server, q.key)
 				c := q.open(at)
-				c.all(false) // the desk marks cancellations in one place for all
+				c.all(false)                                               // the desk marks cancellations in one place for all
 				if server != "ts2" || client != "py1" && client != "ts1" { // towards old clients its SDK keeps no session over HTTP, so it cannot ask
 					c.asks()
 				}
