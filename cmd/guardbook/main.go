@@ -100,6 +100,7 @@ var commands = []func(*cli) *cobra.Command{
 	newScan,
 	newBook,
 	newEvidence,
+	newReconcile,
 	newDoctor,
 	newLoginLink,
 	newVersion,
