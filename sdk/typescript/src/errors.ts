@@ -20,6 +20,7 @@ export class GuardError extends Error {
     Object.defineProperty(this, brand, { value: "GuardError", configurable: true });
   }
 
+  /** Goes by what an error says it is: see {@link GuardError}. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return is(value, "GuardError", "GuardBlocked", "GuardUnavailable");
   }
@@ -49,6 +50,7 @@ export class GuardBlocked extends GuardError {
     Object.defineProperty(this, brand, { value: "GuardBlocked", configurable: true });
   }
 
+  /** Goes by what an error says it is: see {@link GuardError}. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return is(value, "GuardBlocked");
   }
@@ -65,6 +67,7 @@ export class GuardUnavailable extends GuardError {
     Object.defineProperty(this, brand, { value: "GuardUnavailable", configurable: true });
   }
 
+  /** Goes by what an error says it is: see {@link GuardError}. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return is(value, "GuardUnavailable");
   }

@@ -61,6 +61,9 @@ export class Guard {
       owner: `${this.#settings.url || "local"} ${this.#settings.agent || this.#settings.key}`,
       send: (body) => this.#record(body),
       log: this.#settings.log,
+      ending: (is) => {
+        this.#server.ending = is;
+      },
     });
   }
 
@@ -116,8 +119,7 @@ export class Guard {
     const seq = this.#recorder.next();
     const body = this.#numbered(text, seq);
     const answer = await this.#ask("/v1/inspect", body, [{ ask, seq }], interaction.signal);
-    if (typeof answer !== "string") return JSON.parse(answer.body) as Decision;
-    return this.#without(ask, seq, answer);
+    return typeof answer === "string" ? this.#without(ask, seq, answer) : (answer as Decision);
   }
 
   /** Asks for decisions on up to 256 interactions at once; see {@link Guard.decide}. */
@@ -134,7 +136,7 @@ export class Guard {
     const list = asks.map(({ text, seq }) => this.#numbered(text, seq));
     const answer = await this.#ask("/v1/inspect/batch", `{"interactions":[${list.join(",")}]}`, asks, signal);
     if (typeof answer !== "string") {
-      return (JSON.parse(answer.body) as { decisions: Decision[] }).decisions;
+      return (answer as { decisions: Decision[] }).decisions;
     }
     const out: Decision[] = [];
     let refused: unknown;
@@ -162,13 +164,13 @@ export class Guard {
   ): Promise<C> {
     const d = await this.decide({ ...context, kind, content });
     if (denies(d)) throw new GuardBlocked(d);
-    return d.decision === "redact" && d.content !== undefined ? (d.content as C) : content;
+    return d.decision === "redact" ? redacted(d, d.content as C | undefined) : content;
   }
 
   /** Has a tool call decided on before it runs. Never throws GuardBlocked or GuardUnavailable: a denied call is told to the model. */
   async toolCall(tool: Tool, context: Context = {}): Promise<Verdict<Record<string, unknown>>> {
     return await this.#verdict({ ...context, kind: "tool_call", tool }, (d) =>
-      d.decision === "redact" && d.arguments ? d.arguments : (tool.arguments ?? {}),
+      d.decision === "redact" ? redacted(d, d.arguments) : (tool.arguments ?? {}),
     );
   }
 
@@ -176,7 +178,7 @@ export class Guard {
   async toolResult<C extends Content>(tool: Tool, content: C, context: Context = {}): Promise<Verdict<C>> {
     const { arguments: _, ...ref } = tool;
     return await this.#verdict({ ...context, kind: "tool_result", tool: ref, content }, (d) =>
-      d.decision === "redact" && d.content !== undefined ? (d.content as C) : content,
+      d.decision === "redact" ? redacted(d, d.content as C | undefined) : content,
     );
   }
 
@@ -270,7 +272,9 @@ export class Guard {
       const error = new GuardBlocked(decision);
       return { allowed: false, message: error.message, error };
     } catch (err) {
-      if (err instanceof GuardUnavailable) return { allowed: false, message: err.message, error: err };
+      if (err instanceof GuardUnavailable || err instanceof GuardBlocked) {
+        return { allowed: false, message: err.message, error: err };
+      }
       throw err;
     }
   }
@@ -306,15 +310,17 @@ export class Guard {
     body: string,
     asks: readonly { ask: Ask; seq: number }[],
     signal?: AbortSignal,
-  ): Promise<Answer | string> {
+  ): Promise<object | string> {
     try {
       await this.#server.connect(); // the time that a first start takes is not the decision's
       signal?.throwIfAborted();
       if (!this.#server.breaker.allows()) return "the server did not answer before; it is asked again in a few seconds";
       const answer = await this.#server.post(path, body, this.#settings.budgetMs, signal);
       if (answer.status === 200) {
+        const said = parse(answer.body, path.endsWith("/batch") ? asks.length : undefined);
+        if (!said) return "the answer is no decision: is another server at this address?";
         this.#answered();
-        return answer;
+        return said;
       }
       const said = message(answer);
       if (answer.status >= 500) return said;
@@ -405,6 +411,23 @@ function encode(ask: Ask): string {
 function name(id: string | undefined): string | undefined {
   if (id === undefined || id === "") return undefined;
   return nameable(id) ? id : `sha256:${createHash("sha256").update(id).digest("hex")}`;
+}
+
+/** A decision, or as many as a batch asked for. */
+function parse(body: string, many: number | undefined): object | undefined {
+  try {
+    const o = JSON.parse(body) as { decision?: unknown; decisions?: unknown };
+    if (many === undefined) return typeof o.decision === "string" ? o : undefined;
+    return Array.isArray(o.decisions) && o.decisions.length === many ? o : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What takes the place of the original, which must not be used. */
+function redacted<T>(d: Decision, value: T | undefined): T {
+  if (value === undefined) throw new GuardBlocked(d);
+  return value;
 }
 
 function message(answer: Answer): string {

@@ -87,7 +87,9 @@ export interface Decision {
   unguarded?: boolean;
 }
 
-/** Whether a decision stops the interaction. `hold` does, until someone approved it. */
+/** Whether a decision stops the interaction. `hold` does, until someone approved it; what is not known here does, too. */
 export function denies(d: Decision): boolean {
-  return d.decision === "block" || d.decision === "hold";
+  return !releases.includes(d.decision);
 }
+
+const releases: readonly Action[] = ["allow", "log", "flag", "redact"];

@@ -34,7 +34,7 @@ function listen(): void {
   process.on("beforeExit", () => {
     // Work that is begun here keeps the process for as long as it takes; when it
     // has failed, nothing is begun again.
-    for (const r of everyone) if (r.pending && !r.tried) void r.flush().finally(() => (r.tried = true));
+    for (const r of everyone) if (r.pending && !r.tried) void r.lastFlush();
   });
   process.on("exit", () => {
     for (const r of everyone) r.atExit();
@@ -50,6 +50,7 @@ export class Recorder {
   readonly client: string = randomUUID();
   /** The last try at the process's end was made. */
   tried = false;
+  readonly #ending: (is: boolean) => void;
   readonly #spool: Spool;
   readonly #send: Send;
   readonly #log: (line: string) => void;
@@ -64,10 +65,19 @@ export class Recorder {
   #orphans: Orphan[] = [];
   #complained = new Set<string>();
 
-  constructor(o: { data: string; owner: string; send: Send; log: (line: string) => void; limit?: number | undefined }) {
+  constructor(o: {
+    data: string;
+    owner: string;
+    send: Send;
+    log: (line: string) => void;
+    /** Hears that a last try begins, and that it is over. */
+    ending?: (is: boolean) => void;
+    limit?: number | undefined;
+  }) {
     this.#spool = new Spool(o.data, o.owner, this.client, o.limit);
     this.#send = o.send;
     this.#log = o.log;
+    this.#ending = o.ending ?? (() => undefined);
     everyone.add(this);
     listen();
   }
@@ -111,6 +121,17 @@ export class Recorder {
     return await this.#flushing;
   }
 
+  /** Sends what there is before the process ends. */
+  async lastFlush(): Promise<void> {
+    this.tried = true;
+    this.#ending(true);
+    try {
+      await this.flush();
+    } finally {
+      this.#ending(false);
+    }
+  }
+
   /** Tells what processes that are gone could not. What cannot be sent now is kept for the next time. */
   async adopt(): Promise<void> {
     this.#orphans.push(...this.#spool.adopt());
@@ -136,7 +157,7 @@ export class Recorder {
   /** Sends what can be sent, and stops. */
   async close(): Promise<void> {
     clearTimeout(this.#timer);
-    await this.flush();
+    await this.lastFlush();
     clearTimeout(this.#timer);
     this.atExit();
     everyone.delete(this);

@@ -14,6 +14,8 @@ export class Server {
   #starting: Promise<Transport> | undefined;
   #seen = 0;
   #closed = false;
+  /** The process is about to end: nothing is started any more. */
+  ending = false;
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -83,13 +85,18 @@ export class Server {
     if (this.local && err instanceof TransportError && !err.sent) this.#renew();
   }
 
+  /** Whether the server is there has to be asked anew. */
+  doubt(): void {
+    this.#seen = 0;
+  }
+
   close(): void {
     this.#closed = true;
     this.#transport?.close();
   }
 
   #renew(): void {
-    if (this.#starting || this.#closed) return;
+    if (this.#starting || this.#closed || this.ending) return;
     this.#starting = this.#start().finally(() => {
       this.#starting = undefined;
     });

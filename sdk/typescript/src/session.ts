@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 
-/** Who an interaction belongs to, for the code that runs inside {@link withIdentity}. */
+/** Who an interaction belongs to, as Guard.session sets it for the code that runs inside. */
 export interface Identity {
   session?: string | undefined;
   user?: string | undefined;

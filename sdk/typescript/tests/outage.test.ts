@@ -1,11 +1,13 @@
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer as createHTTP } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { Anthropic } from "anthropic-v1";
 import { Guard, GuardBlocked, GuardUnavailable } from "guardbook";
+import { OpenAI as OpenAI4 } from "openai-v4";
 import { OpenAI } from "openai-v6";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { eventually, folder, plan, StandIn, TestServer } from "./server.js";
@@ -109,12 +111,34 @@ describe("when the server is away", () => {
   test("a server that says nothing is away when the budget is spent", async () => {
     const g = make({ budgetMs: 100 });
     await g.decide({ kind: "input", content: "x" });
-    server.hold();
+    await server.hold();
     expect(await g.decide({ kind: "input", content: "y" })).toMatchObject({ unguarded: true });
     expect(spooled()[0]?.reason).toBe("no answer within 100 ms");
     server.release();
     await eventually(() => spooled().length === 0);
     expect(told(g.client)).toEqual(new Set([1, 2]));
+  });
+
+  test("time in which this process computes is not the server's", async () => {
+    const g = make({ budgetMs: 50 });
+    await g.decide({ kind: "input", content: "x" });
+    const asked = g.decide({ kind: "input", content: "y" });
+    for (let i = 0; i < 3; i++) await Promise.resolve(); // the question is on its way
+    const until = performance.now() + 400;
+    while (performance.now() < until);
+    expect((await asked).unguarded).toBeUndefined();
+  });
+
+  test("what answers but does not decide is no server", async () => {
+    await server.kill();
+    const other = createHTTP((_, response) => void response.end("<h1>It works!</h1>"));
+    await new Promise<void>((r) => void other.listen(server.port, "127.0.0.1", r));
+    const g = make();
+    expect(await g.decide({ kind: "input", content: "x" })).toMatchObject({ unguarded: true });
+    expect(spooled()[0]?.reason).toContain("is another server at this address?");
+    expect((await g.toolCall({ name: "t" })).allowed).toBe(false);
+    other.closeAllConnections();
+    await new Promise((r) => other.close(r));
   });
 
   test("after five failures it is left alone, and then found again", async () => {
@@ -290,6 +314,29 @@ describe("model calls when the server is away", () => {
     ).toEqual(["inspect/typescript/openai", "inspect/typescript/anthropic"]);
   });
 
+  test("reach a server that was restarted in between, and a provider by the client's own fetch", async () => {
+    const g = make({ budgetMs: 2000 });
+    let own = 0;
+    const counted = ((...a: Parameters<typeof fetch>) => {
+      own++;
+      return fetch(...a);
+    }) as never;
+    const v4 = g.wrap(new OpenAI4({ apiKey: "k", baseURL: `${standIn.url}/openai/v1` }));
+    const v6 = g.wrap(new OpenAI({ apiKey: "k", baseURL: `${standIn.url}/openai/v1`, fetch: counted }));
+    for (const c of [v4, v6] as OpenAI[])
+      expect((await c.chat.completions.create({ model, messages })).choices).toHaveLength(1);
+    await server.kill();
+    await server.restart();
+    for (const c of [v4, v6] as OpenAI[])
+      expect((await c.chat.completions.create({ model, messages })).choices).toHaveLength(1);
+    expect(own).toBe(0);
+    expect(spooled()).toEqual([]);
+    await server.kill();
+    for (const c of [v4, v6] as OpenAI[])
+      expect((await c.chat.completions.create({ model, messages })).choices).toHaveLength(1);
+    expect(own).toBe(1);
+  });
+
   test("do not when they do: GuardUnavailable itself, after one try", async () => {
     const g = make();
     const openai = g.wrap(new OpenAI({ apiKey: "k", baseURL: `${standIn.url}/openai/v1` }));
@@ -323,7 +370,7 @@ describe("model calls when the server is away", () => {
   test("a server that says nothing costs the budget, not the provider's time limit", async () => {
     const g = make({ budgetMs: 100 });
     const openai = g.wrap(new OpenAI({ apiKey: "k", baseURL: `${standIn.url}/openai/v1` }));
-    server.hold();
+    await server.hold();
     const r = await openai.chat.completions.create({ model, messages });
     server.release();
     expect(r.choices).toHaveLength(1);

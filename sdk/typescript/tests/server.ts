@@ -180,8 +180,10 @@ export class TestServer {
   }
 
   /** Holds the server: it accepts connections and says nothing. */
-  hold(): void {
+  async hold(): Promise<void> {
     this.#child?.kill("SIGSTOP");
+    // The signal is sent; the threads stop when each of them has noticed.
+    await new Promise((r) => setTimeout(r, 250));
   }
 
   release(): void {

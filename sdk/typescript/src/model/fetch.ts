@@ -83,7 +83,7 @@ export function guardedFetch(guard: ModelGuard, options: FetchOptions): FetchLik
       // A client that has the server as its base URL already is on the right way.
       const there = `${url}/`.startsWith(`${server}/`);
       if (!there) set("x-guardbook-upstream", way.upstream);
-      const response = await globalThis.fetch(there ? url : server + way.path, { ...asked.init, headers });
+      const response = await send(guard, there ? url : server + way.path, { ...asked.init, headers });
       guard.server.succeeded();
       guard.answered();
       return await answer(response, options);
@@ -127,6 +127,21 @@ export function unavailableOf(body: unknown): GuardUnavailable | undefined {
   const error = (body as { error?: { code?: unknown; message?: unknown } } | undefined)?.error;
   if (error?.code !== "guard_unavailable" && error?.code !== "not_durable") return undefined;
   return new GuardUnavailable(String(error.message));
+}
+
+/** Reaches the server, which may have been restarted since: then a kept connection fails once. */
+async function send(guard: ModelGuard, url: string, init: RequestInit): Promise<Response> {
+  // A client's way out (a proxy, say) is for the provider.
+  const own: RequestInit & { dispatcher?: unknown } = { ...init };
+  delete own.dispatcher;
+  try {
+    return await globalThis.fetch(url, own);
+  } catch (err) {
+    if (init.signal?.aborted || (typeof init.body !== "string" && !ArrayBuffer.isView(init.body))) throw err;
+    guard.server.doubt();
+    await guard.server.ready(guard.budgetMs);
+    return await globalThis.fetch(url, own);
+  }
 }
 
 async function answer(response: Response, options: FetchOptions): Promise<Response> {
