@@ -117,6 +117,7 @@ func (s *Session) result(ctx context.Context, q *request, v document.Value) (ite
 	case "resources/templates/list":
 		items, settle = s.list(q, v, "resourceTemplates")
 	case "tools/call":
+		s.becameTask(v.Get("task").Get("taskId").Text(), q.tool)
 		items = []*item{s.toolResult(q, v)}
 	case "tasks/result":
 		items = []*item{s.toolResult(q, v)}
@@ -138,6 +139,28 @@ func (s *Session) toolResult(q *request, v document.Value) *item {
 	it.addStrict(v.Get("structuredContent"), t.constrained || !seen && v.Get("structuredContent").Exists() && q.tool == "")
 	s.members(it, v, []string{"content", "structuredContent", "resultType", "requestState"})
 	return it
+}
+
+// maxTasks bounds the tasks whose tool is remembered.
+const maxTasks = 10_000
+
+// becameTask remembers the tool of a call whose result will be asked for later.
+func (s *Session) becameTask(id, tool string) {
+	if id == "" || len(id) > maxID {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.tasks) >= maxTasks {
+		clear(s.tasks)
+	}
+	s.tasks[id] = tool
+}
+
+func (s *Session) taskTool(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tasks[id]
 }
 
 // greeting is what a server says of itself. Instructions that are blocked are left

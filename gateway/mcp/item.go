@@ -22,8 +22,7 @@ type item struct {
 	block func(guardbook.Decision)
 	// redact puts redacted arguments into the message.
 	redact func(guardbook.Decision)
-	// unredactable reports whether a text that was redacted cannot be put back, so
-	// that what holds it must be blocked.
+	// unreadable says why this cannot be released whatever policy says.
 	unreadable string
 }
 
@@ -35,10 +34,7 @@ type spot struct {
 }
 
 func (s *Session) item(kind guardbook.Kind, method, tool, callID string) *item {
-	it := &item{in: guardbook.Interaction{
-		Kind: kind, Tenant: s.o.Caller.Tenant, Agent: s.o.Caller.Agent, Session: s.o.Caller.Session,
-		User: s.o.Caller.User, Parent: s.o.Caller.Parent, Path: s.path(method),
-	}}
+	it := &item{in: guardbook.Interaction{Kind: kind, Path: s.path(method)}} // decide says whose it is
 	if tool == "" && kind != guardbook.KindOutput {
 		tool = method // what a server says beside its tools is named after how it came
 	}
@@ -86,7 +82,6 @@ func word(s string) bool { return len(s) <= 16 && document.Plain(s) }
 
 // addContent adds all texts of something that a model will read, wherever in it they
 // are. What is binary (image, audio, blob) is named; a blob that is text is read.
-// Within strict, texts and numbers are held to a schema: see addStrict.
 func (it *item) addContent(v document.Value) {
 	switch v.Kind() {
 	case '"':
@@ -199,8 +194,12 @@ func (it *item) setArguments(v document.Value) {
 func (s *Session) decide(ctx context.Context, r *Result, items []*item) (stop *guardbook.Decision, err error) {
 	var ins []*guardbook.Interaction
 	var asked []*item
+	who := s.caller(ctx)
 	for _, it := range items {
 		if it != nil && !it.empty() {
+			in := &it.in
+			in.Tenant, in.Agent, in.Session, in.User, in.Parent = who.Tenant, who.Agent, who.Session, who.User, who.Parent
+			in.Client, in.ClientSeq = who.Client, who.ClientSeq
 			ins, asked = append(ins, &it.in), append(asked, it)
 		}
 	}

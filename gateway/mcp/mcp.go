@@ -103,6 +103,7 @@ type Session struct {
 	pending  [2]map[string]*request // by id, of requests that came from the direction
 	tools    map[string]tool        // offered so far, by name
 	listings map[string]*listing    // tools/list under way, by the cursor of the next page
+	tasks    map[string]string      // tools of calls that became tasks, by the task's id
 }
 
 // request is one that waits for its answer.
@@ -152,9 +153,24 @@ func NewSession(o Options) *Session {
 		o.Now = time.Now
 	}
 	return &Session{
-		o: o, version: o.Version, tools: map[string]tool{}, listings: map[string]*listing{},
+		o: o, version: o.Version, tools: map[string]tool{}, listings: map[string]*listing{}, tasks: map[string]string{},
 		pending: [2]map[string]*request{{}, {}},
 	}
+}
+
+type callerKey struct{}
+
+// As says who sends the messages that are handled with the context, when one
+// connection carries those of several runs or users of the same agent.
+func As(ctx context.Context, c gateway.Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+func (s *Session) caller(ctx context.Context) gateway.Caller {
+	if c, ok := ctx.Value(callerKey{}).(gateway.Caller); ok {
+		return c
+	}
+	return s.o.Caller
 }
 
 // Version is the protocol revision of the connection, "" while it is not known.

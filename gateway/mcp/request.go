@@ -49,6 +49,10 @@ func (s *Session) clientRequest(q *request, m *message, r *Result) ([]*item, *fa
 		read = append(read, "cursor")
 	case "tasks/result", "tasks/get", "tasks/cancel", "tasks/update":
 		q.task = params.Get("taskId").Text()
+		if m.method == "tasks/result" {
+			q.tool = s.taskTool(q.task)
+			r.Tool = q.tool
+		}
 		read = append(read, "taskId")
 	case "initialize", "server/discover":
 		read = append(read, "clientInfo", "capabilities", "protocolVersion")

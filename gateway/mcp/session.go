@@ -57,7 +57,7 @@ func (s *Session) handle(ctx context.Context, from Direction, m *message) Result
 // a server sent is dropped, and whoever waits for an answer is told.
 func (s *Session) refuse(ctx context.Context, from Direction, f *faultError, size int64) Result {
 	e := guardbook.RefusalEntry{
-		Agent: s.o.Caller.Agent, Session: s.o.Caller.Session, Path: s.o.Path, Status: http.StatusBadRequest,
+		Agent: s.caller(ctx).Agent, Session: s.caller(ctx).Session, Path: s.o.Path, Status: http.StatusBadRequest,
 		Code: f.code, Message: sentence(f.reason), Bytes: size,
 	}
 	r := Result{ID: f.id, Refusal: &e}
@@ -72,6 +72,7 @@ func (s *Session) refuse(ctx context.Context, from Direction, f *faultError, siz
 	} else if !f.answer || f.id == "" {
 		r.Answer = errorMessage(f.id, f.rpc, e.Message)
 	}
+	e.Client, e.ClientSeq = s.caller(ctx).Client, s.caller(ctx).ClientSeq
 	s.o.Keeper.Refused(ctx, e)
 	return r
 }
@@ -135,9 +136,10 @@ func (s *Session) request(ctx context.Context, from Direction, m *message) Resul
 // withheldTool answers a call of a tool that is quarantined, or was rejected.
 func (s *Session) withheldTool(ctx context.Context, q *request, v verdict, r Result) Result {
 	e := guardbook.RefusalEntry{
-		Agent: s.o.Caller.Agent, Session: s.o.Caller.Session, Path: s.path(q.method), Status: http.StatusOK, Code: "tool_" + string(v.State),
+		Agent: s.caller(ctx).Agent, Session: s.caller(ctx).Session, Path: s.path(q.method), Status: http.StatusOK, Code: "tool_" + string(v.State),
 		Message: "A call of tool " + clip(q.tool, 200) + " of server " + s.o.Server.Name + " was refused: " + v.Reason,
 	}
+	e.Client, e.ClientSeq = s.caller(ctx).Client, s.caller(ctx).ClientSeq
 	s.o.Keeper.Refused(ctx, e)
 	r.Refusal = &e
 	ref := ""

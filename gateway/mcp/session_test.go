@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/document"
 	"github.com/guardbook/guardbook/gateway/mcp"
 	"github.com/guardbook/guardbook/gateway/mcp/internal/bed"
@@ -374,6 +375,31 @@ func TestBatches(t *testing.T) {
 	ask(t, s, `{"jsonrpc":"2.0","id":5,"method":"initialize","params":{}}`, result("5", `{"protocolVersion":"2025-06-18"}`))
 	if r := s.Handle(bg, mcp.FromClient, []byte(batch)); r.Forward != nil || r.Refusal == nil {
 		t.Errorf("a batch passes where the protocol has none")
+	}
+}
+
+func TestAResultThatComesByATask(t *testing.T) {
+	b := bed.New(t, "")
+	s := b.Session("loose")
+	ask(t, s, call("1", "slow", "{}"), result("1", `{"task":{"taskId":"t-1","status":"working"}}`))
+	r := ask(t, s, `{"jsonrpc":"2.0","id":2,"method":"tasks/result","params":{"taskId":"t-1"}}`, result("2", `{"content":[{"type":"text","text":"`+bed.Injection+`"}]}`))
+	if !value(t, r.Forward, "result", "isError").True() || r.Tool != "slow" {
+		t.Errorf("%s", r.Forward)
+	}
+	if ds := b.Decisions(t); ds[len(ds)-1].Tool.Name != "slow" || ds[len(ds)-1].Path != "mcp/tasks/result" {
+		t.Errorf("%+v", ds[len(ds)-1])
+	}
+}
+
+func TestOneConnectionMayCarryManyCallers(t *testing.T) {
+	b := bed.New(t, "")
+	s := b.Session("crm")
+	for i, name := range []string{"time", "drop"} {
+		s.Handle(mcp.As(bg, gateway.Caller{Agent: bed.Agent, Session: "s-" + name, User: "u", Client: "c", ClientSeq: int64(i + 1)}), mcp.FromClient, []byte(call(fmt.Sprint(i), name, "{}")))
+	}
+	ds := b.Decisions(t)
+	if len(ds) != 2 || ds[0].Session != "s-time" || ds[1].Session != "s-drop" || ds[1].User != "u" || ds[1].ClientSeq != 2 {
+		t.Errorf("%+v", ds)
 	}
 }
 

@@ -84,7 +84,7 @@ func (s *Session) toolList(ctx context.Context, q *request, v document.Value) (i
 // leftOut records that a tool is not offered, for a reason that is not policy's.
 func (s *Session) leftOut(ctx context.Context, q *request, name, reason string) {
 	s.o.Keeper.Refused(ctx, guardbook.RefusalEntry{
-		Agent: s.o.Caller.Agent, Session: s.o.Caller.Session, Path: s.path(q.method), Status: http.StatusOK, Code: "tool_malformed",
+		Agent: s.caller(ctx).Agent, Session: s.caller(ctx).Session, Path: s.path(q.method), Status: http.StatusOK, Code: "tool_malformed",
 		Message: "A tool of server " + s.o.Server.Name + " is left out of the list: " + strings.ToValidUTF8(clip(reason, 300), "") + " (" + clip(name, 100) + ").",
 	})
 }

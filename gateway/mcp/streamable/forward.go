@@ -141,7 +141,9 @@ func (x *exchange) failed(resp *http.Response, media string) {
 	if large || err != nil || !utf8.Valid(body) {
 		body = nil
 	}
-	x.record(&gateway.Refusal{Status: resp.StatusCode, Code: "upstream_status", Message: fmt.Sprintf("The MCP server %s answered with status %d.", x.up.name, resp.StatusCode)})
+	if x.r.Method != http.MethodGet || resp.StatusCode != http.StatusMethodNotAllowed { // a server need not offer that stream
+		x.record(&gateway.Refusal{Status: resp.StatusCode, Code: "upstream_status", Message: fmt.Sprintf("The MCP server %s answered with status %d.", x.up.name, resp.StatusCode)})
+	}
 	if media == "application/json" && body != nil {
 		if doc, err := document.Parse(body); err == nil && doc.Root().Get("jsonrpc").Exists() && x.id != "" && idOf(doc.Root()) == x.id {
 			r := x.session.Handle(x.ctx, mcp.FromServer, body)

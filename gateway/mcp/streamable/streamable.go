@@ -259,7 +259,7 @@ func (x *exchange) serve() {
 	in := guardbook.Interaction{Tenant: x.who.Tenant, Agent: x.who.Agent, Session: x.who.Session}
 	ctx, cancel := x.o.Gateway.Guard().Watch(x.r.Context(), &in)
 	defer cancel()
-	x.ctx = ctx
+	x.ctx = mcp.As(ctx, x.who)
 	switch x.r.Method {
 	case http.MethodPost:
 		x.post()
