@@ -1,0 +1,113 @@
+//go:build unix
+
+package stdio
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/gateway"
+	"github.com/guardbook/guardbook/gateway/internal/testbed"
+	"github.com/guardbook/guardbook/gateway/mcp/pin"
+)
+
+// linked returns a keeper that asks a real server.
+func linked(t testing.TB) *keeper {
+	bed := testbed.New(t, testbed.Options{})
+	door := NewDoor(bed.Gateway, nil, slog.New(slog.DiscardHandler))
+	mux := http.NewServeMux()
+	mux.Handle(prefix, door)
+	srv := httptest.NewUnstartedServer(mux)
+	srv.Config = gateway.NewServer(mux, slog.New(slog.DiscardHandler))
+	srv.Start()
+	t.Cleanup(srv.Close)
+	t.Cleanup(door.Close)
+	ls := newLinks()
+	ls.find = func(context.Context) (Address, error) { return Address{srv.URL, testbed.Key}, nil }
+	ls.server, ls.header = "desk", http.Header{HeaderIdentity: {pin.CommandIdentity([]string{"desk"})}}
+	ls.linked, ls.stopped = func(Address) {}, func(text string) { t.Error(text) }
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	tried := make(chan error, 1)
+	go ls.run(ctx, func(err error) { tried <- err })
+	if err := <-tried; err != nil {
+		t.Fatal(err)
+	}
+	return &keeper{links: ls, mode: Block, budget: 10 * time.Second, record: newRecord("desk", "s-1")}
+}
+
+func BenchmarkQuestion(b *testing.B) {
+	k := linked(b)
+	b.Run("pin", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := k.Tool(b.Context(), "", pin.Server{}, "note"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	text := strings.Repeat("The quarterly figures are in line with what was planned. ", 9)
+	b.Run("decision", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := k.Decide(b.Context(), &guardbook.Interaction{Kind: guardbook.KindToolResult, Path: "mcp/stdio/tools/call", Content: []guardbook.Part{guardbook.TextPart(text)}}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// An agent's side says what it likes: who it is, and where it talks, it does not decide.
+func TestTheServerBelievesOnlyTheKey(t *testing.T) {
+	k := linked(t)
+	ds, err := k.Decide(t.Context(), &guardbook.Interaction{
+		Kind: guardbook.KindToolCall, Tenant: "other", Agent: "somebody-else", Path: "mcp/stdio/tools/call",
+		Tool: &guardbook.Tool{Server: "bank", Name: "transfer", Arguments: []byte(`{"to": "me"}`)},
+	})
+	if err != nil || len(ds) != 1 || ds[0].Action != guardbook.ActionBlock || ds[0].Policy != testbed.Agent {
+		t.Errorf("%+v %v", ds, err)
+	}
+	for _, in := range []*guardbook.Interaction{
+		{Kind: "gossip", Path: "mcp/stdio/x"},
+		{Kind: guardbook.KindInput, Path: "mcp/stdio/\x1b[2J"},
+		{Kind: guardbook.KindInput, Path: "mcp/stdio/" + strings.Repeat("x", 200)},
+	} {
+		if _, err := k.Decide(t.Context(), in); err == nil || away(err) {
+			t.Errorf("%v was taken: %v", in.Kind, err)
+		}
+	}
+}
+
+func TestNothingButAWrapperOpensALink(t *testing.T) {
+	bed := testbed.New(t, testbed.Options{})
+	door := NewDoor(bed.Gateway, nil, slog.New(slog.DiscardHandler))
+	srv := httptest.NewServer(door)
+	t.Cleanup(srv.Close)
+	id := pin.CommandIdentity([]string{"desk"})
+	for name, h := range map[string]http.Header{
+		"no key":          {"Upgrade": {Protocol}, HeaderIdentity: {id}},
+		"an operator's":   {"Upgrade": {Protocol}, HeaderIdentity: {id}, gateway.HeaderKey: {"gbo_x_y"}},
+		"no identity":     {"Upgrade": {Protocol}, gateway.HeaderKey: {testbed.Key}},
+		"no upgrade":      {HeaderIdentity: {id}, gateway.HeaderKey: {testbed.Key}},
+		"another upgrade": {"Upgrade": {"websocket"}, HeaderIdentity: {id}, gateway.HeaderKey: {testbed.Key}},
+		"a bad session":   {"Upgrade": {Protocol}, HeaderIdentity: {id}, gateway.HeaderKey: {testbed.Key}, gateway.HeaderSession: {strings.Repeat("s", 300)}},
+	} {
+		req, err := http.NewRequest(http.MethodGet, srv.URL+prefix+"desk", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = h
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode < 400 {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+	}
+}
