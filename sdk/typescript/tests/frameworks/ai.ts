@@ -17,7 +17,7 @@ interface Stream {
   fullStream: AsyncIterable<{ type: string; text?: string; delta?: string; error?: unknown; [m: string]: unknown }>;
   text: PromiseLike<string>;
 }
-type Options = { model: unknown; tools?: object; prompt: string; system?: string; abortSignal?: AbortSignal; maxRetries?: number; onError?: (e: unknown) => void; includeRawChunks?: boolean };
+type Options = { model: unknown; tools?: object; prompt: string; system?: string; abortSignal?: AbortSignal; maxRetries?: number; onError?: (e: unknown) => void; includeRawChunks?: boolean; providerOptions?: object };
 
 /** What a version of the SDK has. */
 export interface SDK {
@@ -26,6 +26,8 @@ export interface SDK {
   tool(t: object): object;
   models: Record<string, (id: string, fetch?: typeof globalThis.fetch) => unknown>;
   middleware(model: unknown, guard: Guard): unknown;
+  /** Whether a tool may be a generator. */
+  generators: boolean;
 }
 
 export function story(name: string, sdk: SDK): void {
@@ -71,6 +73,7 @@ export function story(name: string, sdk: SDK): void {
         const { ran, all } = tools();
         const options: Options = {
           model: guardModel(guard, make(ward4711) as LanguageModel), tools: guardTools(guard, all), prompt: "When is my next appointment?", system: "You help patients.",
+          providerOptions: { openai: { store: false } }, // or a later request only refers to what was said
         };
         let text: string;
         let errors: unknown[];
@@ -183,7 +186,7 @@ export function story(name: string, sdk: SDK): void {
     const list = {
       free_a: tool({ description: "Breaks.", inputSchema: z.object({}), execute: async () => { throw new Error("the printer is on fire"); } }),
       free_b: tool({ description: "Breaks.", inputSchema: z.object({}), execute: async () => { throw new Error(injection); } }),
-      free_c: tool({ description: "Tells.", inputSchema: z.object({}), execute: async function* () { yield "half"; yield `all of it, ${mail}`; } }),
+      free_c: tool({ description: "Tells.", inputSchema: z.object({}), execute: sdk.generators ? async function* () { yield "half"; yield `all of it, ${mail}`; } : async () => `all of it, ${mail}` }),
       free_d: tool({ description: "Sends.", inputSchema: z.object({ to: z.string() }), execute: async (i: { to: string }) => { got = i.to; return "sent"; } }),
     };
     const calls = [{ name: "free_a", arguments: {} }, { name: "free_b", arguments: {} }, { name: "free_c", arguments: {} }, { name: "free_d", arguments: { to: `Dear ${mail}` } }];

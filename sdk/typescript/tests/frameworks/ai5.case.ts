@@ -9,6 +9,7 @@ import { openaiURL } from "./world.js";
 story("AI SDK 5", {
   generate: (o) => generateText({ ...(o as object), stopWhen: stepCountIs(6) } as never) as never,
   stream: (o) => streamText({ ...(o as object), stopWhen: stepCountIs(6) } as never) as never,
+  generators: false,
   tool: tool as never,
   models: {
     chat: (id, fetch) => createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),
@@ -20,6 +21,7 @@ story("AI SDK 5", {
 story("AI SDK 6", {
   generate: (o) => ai6.generateText({ ...(o as object), stopWhen: ai6.stepCountIs(6) } as never) as never,
   stream: (o) => ai6.streamText({ ...(o as object), stopWhen: ai6.stepCountIs(6) } as never) as never,
+  generators: true,
   tool: ai6.tool as never,
   models: {
     chat: (id, fetch) => createOpenAI3({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),

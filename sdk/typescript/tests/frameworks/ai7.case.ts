@@ -11,6 +11,7 @@ import { anthropicURL, openaiURL } from "./world.js";
 story("AI SDK 7", {
   generate: (o) => generateText({ ...(o as object), stopWhen: isStepCount(6) } as never) as never,
   stream: (o) => streamText({ ...(o as object), stopWhen: isStepCount(6) } as never) as never,
+  generators: true,
   tool: tool as never,
   models: {
     chat: (id, fetch) => createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),

@@ -217,10 +217,17 @@ export function blockedBy(error: unknown): GuardBlocked | undefined {
     if (typeof e !== "object" || e === null || visited.has(e)) continue;
     visited.add(e);
     if (e instanceof GuardBlocked) return e;
-    const { cause, error: inner, errors, lastError, result, guardbook } = e as Record<string, unknown>;
+    const { cause, error: inner, errors, lastError, result, guardbook, responseBody } = e as Record<string, unknown>;
     // A provider's client has the body of the gateway's answer in its error.
     if (typeof (guardbook as Partial<Decision> | undefined)?.decision === "string") {
       return new GuardBlocked(guardbook as Decision);
+    }
+    if (typeof responseBody === "string" && responseBody.includes('"guardbook"')) {
+      try {
+        waiting.push(JSON.parse(responseBody)); // the AI SDK keeps the body as it came
+      } catch {
+        // Cut short: nothing to read there.
+      }
     }
     waiting.push(cause, inner, lastError, ...(Array.isArray(errors) ? errors : []));
     // An OpenAI Agents tripwire carries what the guardrail found.
