@@ -22,6 +22,7 @@ _FRAMEWORKS = {
     "langchain_core": ("langchain", "guard_model"),
     "mcp": ("mcp", "guard_session"),
     "agents": ("openai_agents", "guard_agent"),
+    "crewai": ("crewai", "guard_llm"),
 }
 
 
