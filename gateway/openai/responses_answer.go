@@ -22,6 +22,7 @@ type responseAnswer struct {
 	extra   *gateway.Item
 	calls   []*responseCall
 	blocked string // the text that takes the place of the whole output
+	owed    string // the calls that the client never sees; see owe
 }
 
 // Answer finds the texts and calls of an answer. Each part of a message and each item
@@ -42,7 +43,10 @@ func (responses) Answer(doc *document.Document, call *gateway.Call) (*gateway.An
 		}
 	}
 	a.add(a.extra)
-	return &gateway.Answer{Items: a.items, Settled: a.settle}, nil
+	return &gateway.Answer{Items: a.items, Settled: func() {
+		a.settle()
+		markOwed(a.root, a.owed)
+	}}, nil
 }
 
 // add adds an output; a block of it takes the place of the whole answer.
@@ -162,6 +166,11 @@ func clearLogprobs(v document.Value) {
 
 // settle makes the answer whole again after the decisions.
 func (a *responseAnswer) settle() {
+	for _, c := range a.calls {
+		if c.call && (a.blocked != "" || c.blocked != nil) {
+			a.owed += owe(c.v.Get("type").Text(), c.v.Get("call_id").Text())
+		}
+	}
 	if a.blocked != "" {
 		a.say(a.blocked)
 		return

@@ -67,6 +67,7 @@ func (s *responseStream) release(ctx context.Context, it *outItem, v document.Va
 	it.came, it.done = v.Raw(), true
 	if c.blocked != nil {
 		it.final = s.sayItem(it.index, gateway.BlockText(*c.blocked))
+		s.owed += owe(kind, v.Get("call_id").Text())
 		it.events, it.pieces, it.texts, it.named = nil, nil, nil, nil
 		return nil, nil
 	}
@@ -253,6 +254,7 @@ func (s *responseStream) finish(ctx context.Context, ev responseEvent) (done boo
 		}
 	}
 	s.ended = true
+	markOwed(response, s.owed)
 	s.send(ev)
 	if ev.kind == "response.failed" {
 		return false, nil, gateway.ErrReported
@@ -302,6 +304,7 @@ func (s *responseStream) whole(ctx context.Context, response document.Value, str
 		return blocked, err
 	}
 	a.settle()
+	s.owed += a.owed
 	blocked, err := s.extra.Decide(ctx, s.call)
 	if blocked != nil {
 		return s.block(ctx, *blocked), nil

@@ -21,6 +21,7 @@ func (e responses) Request(doc *document.Document) (*gateway.Request, error) {
 		return nil, err
 	}
 	r.Model = e.deployment
+	owed := ""
 	for v := r.root.First(); v.Exists(); v = v.Next() {
 		switch v.Name() {
 		case "input":
@@ -48,7 +49,13 @@ func (e responses) Request(doc *document.Document) (*gateway.Request, error) {
 				r.FirstUser = id // the turns of one conversation have this in common
 			}
 			r.rest.AddIdentifiers(v)
-		case "tool_choice", "previous_response_id", "text", "reasoning", "include", "truncation", "service_tier", "context_management",
+		case "previous_response_id":
+			r.rest.AddIdentifiers(v)
+			var own string
+			if own, owed = cutOwed(v.Text()); owed != "" {
+				v.SetText(own)
+			}
+		case "tool_choice", "text", "reasoning", "include", "truncation", "service_tier", "context_management",
 			"stream_options", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options":
 			r.rest.AddIdentifiers(v)
 		default:
@@ -56,7 +63,12 @@ func (e responses) Request(doc *document.Document) (*gateway.Request, error) {
 		}
 	}
 	r.add(r.rest)
-	r.Settled = r.settleOffered
+	r.Settled = func() {
+		r.settleOffered()
+		if owed != "" {
+			payOwed(r.root, owed)
+		}
+	}
 	return r.Request, nil
 }
 

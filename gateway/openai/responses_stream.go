@@ -35,6 +35,7 @@ type responseStream struct {
 	waits *outItem        // the item that must be complete first
 	later []responseEvent // what came behind it
 	held  int             // bytes that wait
+	owed  string          // the calls that were blocked; see owe
 	loose outItem         // pieces that belong to no item
 }
 

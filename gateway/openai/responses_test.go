@@ -318,3 +318,33 @@ func call(t *testing.T, b *testbed.Bed, method, path string, header ...string) (
 	}
 	return do(t, b, req, header...)
 }
+
+// A provider that keeps the conversation wants a result for every call that it made,
+// also for those that the client never saw.
+func TestResponsesGoesOnBehindABlockedCall(t *testing.T) {
+	whole := reply(functionCall(1, "drop_table", `{}`), functionCall(2, "get_time", `{}`), `{"id":"ct_1","type":"custom_tool_call","status":"completed","call_id":"call_3","name":"nothing","input":"x"}`)
+	up := &testbed.Upstream{JSON: whole}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	c := client(b)
+	got, err := c.Responses.New(context.Background(), ask("go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up.Events = streamed(t, whole, func(s string) []string { return []string{s} })
+	h, err := listen(t, b, ask("go"))
+	if err != nil || h.response.ID != got.ID {
+		t.Fatalf("%v, streamed %q, unstreamed %q", err, h.response.ID, got.ID)
+	}
+	owed := `{"type":"function_call_output","call_id":"call_1","output":"[Blocked by policy: this call was not carried out. Choose another approach; do not retry.]"},` +
+		`{"type":"custom_tool_call_output","call_id":"call_3","output":"[Blocked by policy: this call was not carried out. Choose another approach; do not retry.]"},`
+	for in, want := range map[string]string{
+		`"input":[{"type":"function_call_output","call_id":"call_2","output":"` + testbed.Mail + `"}]`: `"input":[` + owed + `{"type":"function_call_output","call_id":"call_2","output":"` + testbed.Redacted + `"}]`,
+		`"input":"Ask ` + testbed.Mail + `"`: `"input":[` + owed + `{"role":"user","content":"Ask ` + testbed.Redacted + `"}]`,
+		`"input":[ ]`:                        `"input":[` + strings.TrimSuffix(owed, ",") + ` ]`,
+	} {
+		post(t, b, "/openai/v1/responses", `{"model":"gpt-5","previous_response_id":"`+got.ID+`",`+in+`}`)
+		if s := sent(t, up); s != `{"model":"gpt-5","previous_response_id":"resp_1",`+want+`}` {
+			t.Errorf("sent up %s", s)
+		}
+	}
+}
