@@ -108,6 +108,8 @@ type Tool struct {
 	Reason  string `json:"reason,omitzero"` // what they said
 	Agent   string `json:"agent,omitzero"`  // whose list showed it
 	Removed bool   `json:"removed"`         // not in the server's list any more
+
+	back time.Time // when it was seen again after it had been removed
 }
 
 // NewStore returns an empty store. Give it the book's entries with Apply.
@@ -170,6 +172,9 @@ func (s *Store) fold(id, ts string, b guardbook.ToolEntry) error {
 	case OpPinned, OpApproved:
 		t.State, t.Hash, t.Offered, t.Removed = Pinned, b.Hash, "", false
 	case OpRestored:
+		if t.Removed {
+			t.back, _ = time.Parse(guardbook.TimeLayout, ts) // read before; zero would only note more
+		}
 		t.State, t.Offered, t.Removed = Pinned, "", false
 	case OpQuarantined:
 		t.State, t.Offered, t.Removed = Quarantined, b.Hash, false
@@ -236,7 +241,9 @@ func (s *Store) Page(ctx context.Context, agent, tenant string, of Server, p Pag
 			}
 		})
 		for _, name := range names {
-			if t := v.tools[name]; !t.Removed && !slices.Contains(p.All, name) {
+			// A server may show different tools to different users: what comes and goes is
+			// noted once a day.
+			if t := v.tools[name]; !t.Removed && !slices.Contains(p.All, name) && s.o.Now().Sub(t.back) > 24*time.Hour {
 				step(OpRemoved, name, t.Hash, "", "")
 			}
 		}

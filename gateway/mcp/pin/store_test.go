@@ -168,6 +168,23 @@ func TestTheStateIsAFoldOfTheBook(t *testing.T) {
 	}
 }
 
+func TestWhatComesAndGoesIsNotedOnce(t *testing.T) {
+	b := bed.New(t, "")
+	a, c := tool(t, "a", "x"), tool(t, "c", "for some users only")
+	for range 5 {
+		if got := list(t, b.Pins, bed.Agent, crm, a, c) + ", " + list(t, b.Pins, bed.Agent, crm, a); got != "pinned pinned, pinned" {
+			t.Fatal(got)
+		}
+	}
+	var ops []string
+	for _, e := range b.Steps(t) {
+		ops = append(ops, e.Op)
+	}
+	if got := strings.Join(ops, " "); got != "pinned pinned listed removed restored" {
+		t.Error(got)
+	}
+}
+
 func TestNoAgentChangesWhatAnotherTrusts(t *testing.T) {
 	s := bed.New(t, "").Pins
 	list(t, s, bed.Agent, files, tool(t, "read", "an evil text"))
