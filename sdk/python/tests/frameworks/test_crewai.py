@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Iterator
 
-os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false"}
+os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_TESTING": "true"}
 
 import pytest  # noqa: E402
 from crewai import Agent, Crew, Task  # noqa: E402
