@@ -20,7 +20,7 @@ var (
 // AzureHandler returns the handler of "/azure/openai/..." and "/k/KEY/azure/openai/...".
 // The upstream's URL ends before "/openai".
 func AzureHandler(g *gateway.Gateway, up gateway.Upstream) (http.Handler, error) {
-	return g.Handler(Azure{}, up)
+	return g.Handler(Azure{Protocol{&owedResults{}}}, up)
 }
 
 // Name is the first segment of the path at the gateway.
@@ -30,12 +30,12 @@ func (Azure) Name() string { return "azure" }
 func (Azure) Serves(path string) bool { return strings.HasPrefix(path, "/openai/") }
 
 // Endpoint returns the guarded endpoint at a path.
-func (Azure) Endpoint(method, path string) gateway.Endpoint {
+func (p Azure) Endpoint(method, path string) gateway.Endpoint {
 	rest, ok := cutPrefix(path, "/openai")
 	if !ok || method != http.MethodPost {
 		return nil
 	}
-	a := api{provider: "azure"}
+	a := api{provider: "azure", owed: p.owed}
 	if rest == "/responses" { // before there was a v1
 		return responses{a}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Protocol is the OpenAI API as the gateway sees it.
-type Protocol struct{}
+type Protocol struct{ owed *owedResults }
 
 var (
 	_ gateway.Protocol  = Protocol{}
@@ -20,19 +20,19 @@ var (
 
 // Handler returns the handler of "/openai/v1/..." and "/k/KEY/openai/v1/...".
 func Handler(g *gateway.Gateway, up gateway.Upstream) (http.Handler, error) {
-	return g.Handler(Protocol{}, up)
+	return g.Handler(Protocol{&owedResults{}}, up)
 }
 
 // Name is the first segment of the path at the gateway.
 func (Protocol) Name() string { return "openai" }
 
 // Endpoint returns the guarded endpoint at a path.
-func (Protocol) Endpoint(method, path string) gateway.Endpoint {
+func (p Protocol) Endpoint(method, path string) gateway.Endpoint {
 	rest, ok := cutPrefix(path, "/v1")
 	if !ok || method != http.MethodPost {
 		return nil
 	}
-	return endpoint(api{provider: "openai"}, rest)
+	return endpoint(api{provider: "openai", owed: p.owed}, rest)
 }
 
 // endpoint is the guarded endpoint at a path below the API's version.
@@ -58,6 +58,7 @@ func endpoint(a api, path string) gateway.Endpoint {
 type api struct {
 	provider   string // "openai", "azure"
 	deployment string // on Azure, the model as the path names it
+	owed       *owedResults
 }
 
 // path is the entry path of an endpoint.

@@ -22,12 +22,12 @@ type responseAnswer struct {
 	extra   *gateway.Item
 	calls   []*responseCall
 	blocked string // the text that takes the place of the whole output
-	owed    string // the calls that the client never sees; see owe
+	owed    string // results of the calls that the client never sees
 }
 
 // Answer finds the texts and calls of an answer. Each part of a message and each item
 // is an interaction of its own, as in a stream.
-func (responses) Answer(doc *document.Document, call *gateway.Call) (*gateway.Answer, error) {
+func (e responses) Answer(doc *document.Document, call *gateway.Call) (*gateway.Answer, error) {
 	if doc.Root().Kind() != '{' {
 		return nil, errors.New("is not a JSON object")
 	}
@@ -45,7 +45,7 @@ func (responses) Answer(doc *document.Document, call *gateway.Call) (*gateway.An
 	a.add(a.extra)
 	return &gateway.Answer{Items: a.items, Settled: func() {
 		a.settle()
-		markOwed(a.root, a.owed)
+		e.owed.put(a.root, a.owed)
 	}}, nil
 }
 
@@ -167,8 +167,12 @@ func clearLogprobs(v document.Value) {
 // settle makes the answer whole again after the decisions.
 func (a *responseAnswer) settle() {
 	for _, c := range a.calls {
-		if c.call && (a.blocked != "" || c.blocked != nil) {
-			a.owed += owe(c.v.Get("type").Text(), c.v.Get("call_id").Text())
+		switch {
+		case !c.call:
+		case a.blocked != "":
+			a.owed += owed(c.v, a.blocked)
+		case c.blocked != nil:
+			a.owed += owed(c.v, gateway.BlockText(*c.blocked))
 		}
 	}
 	if a.blocked != "" {

@@ -67,7 +67,7 @@ func (s *responseStream) release(ctx context.Context, it *outItem, v document.Va
 	it.came, it.done = v.Raw(), true
 	if c.blocked != nil {
 		it.final = s.sayItem(it.index, gateway.BlockText(*c.blocked))
-		s.owed += owe(kind, v.Get("call_id").Text())
+		s.owed += owed(v, gateway.BlockText(*c.blocked))
 		it.events, it.pieces, it.texts, it.named = nil, nil, nil, nil
 		return nil, nil
 	}
@@ -254,7 +254,7 @@ func (s *responseStream) finish(ctx context.Context, ev responseEvent) (done boo
 		}
 	}
 	s.ended = true
-	markOwed(response, s.owed)
+	s.debts.put(response, s.owed)
 	s.send(ev)
 	if ev.kind == "response.failed" {
 		return false, nil, gateway.ErrReported

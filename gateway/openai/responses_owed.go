@@ -2,70 +2,73 @@ package openai
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/guardbook/guardbook/gateway/document"
 )
 
 // A provider that keeps a conversation waits for the result of every call that it
 // made, and refuses to go on without. The client never saw a call that was blocked, so
-// it cannot give one. The calls that results are owed for are therefore named in the
-// id of the answer that the client is given; when the id comes back as
-// previous_response_id, it is put right and the results are added.
+// it cannot give one: when it goes on from such an answer, the results are added here.
 
-const owedMark = ".blocked"
-
-// owedForms are the calls that a result in text can be given for, by a letter.
-var owedForms = map[string]struct{ letter, kind string }{
-	"function_call":    {"f", "function_call_output"},
-	"custom_tool_call": {"c", "custom_tool_call_output"},
-	"shell_call":       {"s", "shell_call_output"},
-	"apply_patch_call": {"a", "apply_patch_call_output"},
+// owedResults remembers answers with calls that were blocked, the last keptAnswers of
+// them. It is safe for concurrent use.
+type owedResults struct {
+	mu      sync.Mutex
+	results map[string]string // by the answer's id: items, each with a comma behind it
+	order   []string
+	next    int
 }
 
-const owedText = "[Blocked by policy: this call was not carried out. Choose another approach; do not retry.]"
+const keptAnswers = 8192
 
-// owe is what the id of an answer gets for a call that was blocked.
-func owe(kind, callID string) string {
-	form := owedForms[kind]
-	if form.letter == "" || callID == "" || !document.Plain(callID) || strings.Contains(callID, ".") {
+// put remembers the results that are owed for an answer.
+func (o *owedResults) put(response document.Value, results string) {
+	id := response.Get("id").Text()
+	if o == nil || results == "" || id == "" || len(id) > 256 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.results == nil {
+		o.results, o.order = map[string]string{}, make([]string, keptAnswers)
+	}
+	if _, known := o.results[id]; !known {
+		delete(o.results, o.order[o.next])
+		o.order[o.next] = id
+		o.next = (o.next + 1) % keptAnswers
+	}
+	o.results[id] = strings.Clone(results)
+}
+
+// get returns what is owed for an answer.
+func (o *owedResults) get(id string) string {
+	if o == nil {
 		return ""
 	}
-	return "." + form.letter + callID
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.results[id]
 }
 
-// markOwed puts what is owed into an answer's id.
-func markOwed(response document.Value, owed string) {
-	if id := response.Get("id"); owed != "" && id.Text() != "" {
-		id.SetText(id.Text() + owedMark + owed)
+// owed is the result of a call that was blocked, for the provider; "" for a call that
+// no text can be the result of.
+func owed(call document.Value, text string) string {
+	kind := call.Get("type").Text() + "_output"
+	form := itemForms[kind]
+	id := call.Get("call_id").Text()
+	if form.instead == nil || id == "" {
+		return ""
 	}
+	status := ""
+	if kind == "apply_patch_call_output" {
+		status = `"status":"failed",`
+	}
+	return `{"type":` + document.Quote(kind) + `,"call_id":` + document.Quote(id) + `,` + status + `"output":` + form.instead(text) + `},`
 }
 
-// cutOwed splits an id that was marked into the provider's own and the results that
-// are owed, each with a comma behind it.
-func cutOwed(id string) (own, results string) {
-	own, owed, found := strings.Cut(id, owedMark+".")
-	if !found {
-		return id, ""
-	}
-	for call := range strings.SplitSeq(owed, ".") {
-		for from, form := range owedForms {
-			callID, ok := strings.CutPrefix(call, form.letter)
-			if !ok || callID == "" {
-				continue
-			}
-			output := itemForms[form.kind].instead(owedText)
-			status := ""
-			if from == "apply_patch_call" {
-				status = `"status":"failed",`
-			}
-			results += `{"type":"` + form.kind + `","call_id":` + document.Quote(callID) + `,` + status + `"output":` + output + `},`
-		}
-	}
-	return own, results
-}
-
-// payOwed adds results to a request's input, in front of what the client sends.
-func payOwed(root document.Value, results string) {
+// pay adds results to a request's input, in front of what the client sends.
+func pay(root document.Value, results string) {
 	input := root.Get("input")
 	items := ""
 	switch {

@@ -21,7 +21,7 @@ func (e responses) Request(doc *document.Document) (*gateway.Request, error) {
 		return nil, err
 	}
 	r.Model = e.deployment
-	owed := ""
+	results := "" // of calls that the client never saw
 	for v := r.root.First(); v.Exists(); v = v.Next() {
 		switch v.Name() {
 		case "input":
@@ -51,10 +51,7 @@ func (e responses) Request(doc *document.Document) (*gateway.Request, error) {
 			r.rest.AddIdentifiers(v)
 		case "previous_response_id":
 			r.rest.AddIdentifiers(v)
-			var own string
-			if own, owed = cutOwed(v.Text()); owed != "" {
-				v.SetText(own)
-			}
+			results = e.owed.get(v.Text())
 		case "tool_choice", "text", "reasoning", "include", "truncation", "service_tier", "context_management",
 			"stream_options", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options":
 			r.rest.AddIdentifiers(v)
@@ -65,8 +62,8 @@ func (e responses) Request(doc *document.Document) (*gateway.Request, error) {
 	r.add(r.rest)
 	r.Settled = func() {
 		r.settleOffered()
-		if owed != "" {
-			payOwed(r.root, owed)
+		if results != "" {
+			pay(r.root, results)
 		}
 	}
 	return r.Request, nil

@@ -35,8 +35,9 @@ type responseStream struct {
 	waits *outItem        // the item that must be complete first
 	later []responseEvent // what came behind it
 	held  int             // bytes that wait
-	owed  string          // the calls that were blocked; see owe
-	loose outItem         // pieces that belong to no item
+	owed  string          // results of the calls that the client never sees
+	debts *owedResults
+	loose outItem // pieces that belong to no item
 }
 
 // outItem is an item of the answer.
@@ -82,8 +83,8 @@ type responseEvent struct {
 }
 
 // Stream begins to translate a streamed answer.
-func (responses) Stream(call *gateway.Call, out *gateway.Out) gateway.Stream {
-	return &responseStream{call: call, out: out, known: echo{request: call.Request}}
+func (e responses) Stream(call *gateway.Call, out *gateway.Out) gateway.Stream {
+	return &responseStream{call: call, out: out, known: echo{request: call.Request}, debts: e.owed}
 }
 
 // Event takes one event.

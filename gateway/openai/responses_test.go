@@ -3,6 +3,7 @@ package openai_test
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -335,16 +336,21 @@ func TestResponsesGoesOnBehindABlockedCall(t *testing.T) {
 	if err != nil || h.response.ID != got.ID {
 		t.Fatalf("%v, streamed %q, unstreamed %q", err, h.response.ID, got.ID)
 	}
-	owed := `{"type":"function_call_output","call_id":"call_1","output":"[Blocked by policy: this call was not carried out. Choose another approach; do not retry.]"},` +
-		`{"type":"custom_tool_call_output","call_id":"call_3","output":"[Blocked by policy: this call was not carried out. Choose another approach; do not retry.]"},`
+	owed := `{"type":"function_call_output","call_id":"call_1","output":"[Blocked]"},{"type":"custom_tool_call_output","call_id":"call_3","output":"[Blocked]"},`
 	for in, want := range map[string]string{
 		`"input":[{"type":"function_call_output","call_id":"call_2","output":"` + testbed.Mail + `"}]`: `"input":[` + owed + `{"type":"function_call_output","call_id":"call_2","output":"` + testbed.Redacted + `"}]`,
 		`"input":"Ask ` + testbed.Mail + `"`: `"input":[` + owed + `{"role":"user","content":"Ask ` + testbed.Redacted + `"}]`,
 		`"input":[ ]`:                        `"input":[` + strings.TrimSuffix(owed, ",") + ` ]`,
 	} {
 		post(t, b, "/openai/v1/responses", `{"model":"gpt-5","previous_response_id":"`+got.ID+`",`+in+`}`)
-		if s := sent(t, up); s != `{"model":"gpt-5","previous_response_id":"resp_1",`+want+`}` {
+		s := regexp.MustCompile(`\[Blocked by policy [^\]]*\]`).ReplaceAllString(sent(t, up), "[Blocked]")
+		if s != `{"model":"gpt-5","previous_response_id":"resp_1",`+want+`}` {
 			t.Errorf("sent up %s", s)
 		}
+	}
+	// Other answers owe nothing.
+	body := `{"model":"gpt-5","previous_response_id":"resp_2","input":"hi"}`
+	if post(t, b, "/openai/v1/responses", body); sent(t, up) != body {
+		t.Errorf("sent up %s", sent(t, up))
 	}
 }
