@@ -155,7 +155,10 @@ func (m *Matrix) Rows() []Row {
 	return out
 }
 
-// Method and URL are the two parts of an HTTP endpoint.
+// StdioPath is the entry path of a row of MCP when the server is wrapped.
+func (r Row) StdioPath() string { return "mcp/stdio/" + strings.TrimPrefix(r.Group.Path, "mcp/") }
+
+// Method is the method of an HTTP endpoint.
 func (g *Group) Method() string {
 	method, _, _ := strings.Cut(g.Endpoint, " ")
 	return method

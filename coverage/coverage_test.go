@@ -29,7 +29,13 @@ import (
 	"github.com/guardbook/guardbook/instance"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test program plays two parts: the tests, and an MCP server that is wrapped.
+func TestMain(m *testing.M) {
+	if file := os.Getenv(deskFile); file != "" {
+		runDesk(file)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // The agents of the tests: one that may do little, and one that may pass everything
 // by that a line of policy can let pass.
@@ -44,6 +50,7 @@ agents: [matrix]
 mode: enforce
 tools:
   - {name: note, allow: {text: {type: string}}}
+  - {name: "say*", allow: {}}
 findings:
   - {class: anomaly, action: block, severity: high}
 endpoints: []
@@ -261,8 +268,9 @@ func (w *world) drive(t *testing.T, r coverage.Row, agent, session string) reply
 // session's.
 func (w *world) entries(t *testing.T, session string, wanted func(guardbook.Entry) bool) []guardbook.Entry {
 	t.Helper()
-	for range 200 {
-		var of []guardbook.Entry
+	var of []guardbook.Entry
+	for range 100 {
+		of = nil
 		found := false
 		for from := int64(0); ; {
 			list, err := w.book.Read(t.Context(), 1, from, 1000)
@@ -283,7 +291,10 @@ func (w *world) entries(t *testing.T, session string, wanted func(guardbook.Entr
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("the entry that is expected is not in the book")
+	t.Errorf("the entry that is expected is not in the book; of this session are:")
+	for _, e := range of {
+		t.Logf("%s", e.Raw)
+	}
 	return nil
 }
 

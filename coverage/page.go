@@ -61,7 +61,11 @@ func (r Row) recorded() string {
 	if r.Cell.Role != "" {
 		s += " of " + r.Cell.Role
 	}
-	return s + " by `" + r.Group.Path + "`"
+	s += " by `" + r.Group.Path + "`"
+	if r.Cell.MCP != "" {
+		s += " or `" + r.StdioPath() + "`"
+	}
+	return s
 }
 
 // cellText is a text that may stand in a cell of a table.
