@@ -14,6 +14,8 @@ type Tools interface {
 	Definitions(t pin.Tool) (pinned, offered []byte)
 	Approve(ctx context.Context, j pin.Judgement) (pin.Tool, error)
 	Reject(ctx context.Context, j pin.Judgement) (pin.Tool, error)
+	// Waiting counts the tools that are quarantined.
+	Waiting() int
 }
 
 // toolJSON is a tool with its definitions, as far as their texts were kept.

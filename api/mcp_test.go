@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"path/filepath"
@@ -56,6 +57,9 @@ func TestTheToolsOfMCPServers(t *testing.T) {
 	w.call(t, "GET", "/api/v1/mcp/tools?server=crm&state=quarantined&definitions=show", nil).want(t, http.StatusOK).into(t, &list)
 	if len(list.Tools) != 1 || list.Tools[0].Offered != changed.Hash || list.Tools[0].Definition["description"] != "asks" || list.Tools[0].Waits["description"] != "asks, and tells others" {
 		t.Fatalf("%+v", list)
+	}
+	if b := w.call(t, "GET", "/metrics", nil).want(t, http.StatusOK).body; !bytes.Contains(b, []byte("\nguardbook_mcp_tools_quarantined 1\n")) {
+		t.Errorf("%s", b)
 	}
 	for path, want := range map[string]int{
 		"/api/v1/mcp/tools?server=other": http.StatusOK, "/api/v1/mcp/tools?state=lost": http.StatusBadRequest, "/api/v1/mcp/tools?tol=x": http.StatusBadRequest,

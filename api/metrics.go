@@ -73,6 +73,9 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 		gauge("guardbook_book_sealed_time_seconds", "When the last checkpoint was signed.", float64(sealed.Time.UnixMilli())/1000)
 	}
 	gauge("guardbook_containments", "Containments in force.", float64(len(s.a.o.Containments.List())))
+	if s.a.o.Tools != nil {
+		gauge("guardbook_mcp_tools_quarantined", "Tools of MCP servers that wait for an operator.", float64(s.a.o.Tools.Waiting()))
+	}
 	gauge("guardbook_timeline_streams", "Open streams of the live timeline.", float64(s.a.streams.Load()))
 	out <- prometheus.MustNewConstMetric(prometheus.NewDesc("guardbook_build_info", "The program's version.", []string{"version"}, nil),
 		prometheus.GaugeValue, 1, s.a.o.Version)

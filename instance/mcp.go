@@ -75,6 +75,8 @@ func (i *Instance) serveMCP(mux *http.ServeMux, doors map[string]http.Handler) e
 	i.mcp.http, i.mcp.link = h, stdio.NewDoor(i.gateway, i.mcp.pins, i.log)
 	doors["/mcp/"] = h
 	mux.Handle(streamable.MetadataPath, h)
+	// Where MCP clients look for a login there is none, and not the dashboard's page.
+	mux.Handle("/.well-known/", http.NotFoundHandler())
 	mux.Handle("/mcp-stdio/", i.mcp.link)
 	return nil
 }

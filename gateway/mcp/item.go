@@ -6,6 +6,7 @@ import (
 	"encoding/json/jsontext"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -44,9 +45,20 @@ func (s *Session) item(kind guardbook.Kind, method, tool, callID string) *item {
 	return it
 }
 
+// methods are those that have an entry path of their own; counters are kept for each
+// path, so a client cannot make new ones.
+var methods = []string{
+	"initialize", "ping", "server/discover", "subscriptions/listen", "completion/complete", "logging/setLevel",
+	"tools/list", "tools/call", "prompts/list", "prompts/get",
+	"resources/list", "resources/templates/list", "resources/read", "resources/subscribe", "resources/unsubscribe",
+	"tasks/list", "tasks/get", "tasks/result", "tasks/cancel", "tasks/update",
+	"roots/list", "sampling/createMessage", "elicitation/create",
+	"notifications/message", "notifications/progress", "notifications/cancelled",
+}
+
 // path is the entry path of a message: "mcp/tools/call".
 func (s *Session) path(method string) string {
-	if method == "" || !document.Plain(method) {
+	if !slices.Contains(methods, method) {
 		method = "other"
 	}
 	return s.o.Path + "/" + method
@@ -99,7 +111,7 @@ func (it *item) addContent(v document.Value) {
 			}
 			switch {
 			case name == "type" && c.IsString() && document.Plain(c.Text()):
-			case (name == "data" || name == "blob") && c.IsString() && !strings.ContainsAny(c.Text(), " \t") && binary(media, v.Get("type").Text()):
+			case (name == "data" || name == "blob") && c.IsString() && encoded(c.Text()) && binary(media, v.Get("type").Text()):
 				it.addUnread(unreadType(v.Get("type").Text()))
 			case name == "blob" && c.IsString() && readableBlob(c.Text()) != "":
 				it.addFixed(readableBlob(c.Text()), "it is encoded")
@@ -126,6 +138,17 @@ func binary(media, partType string) bool {
 	}
 	return strings.HasPrefix(media, "image/") || strings.HasPrefix(media, "audio/") || strings.HasPrefix(media, "video/") ||
 		strings.HasPrefix(media, "font/")
+}
+
+// encoded reports whether s can be base64, and so no text that a model reads.
+func encoded(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '+' && c != '/' && c != '=' {
+			return false
+		}
+	}
+	return true
 }
 
 func unreadType(t string) string {

@@ -41,15 +41,6 @@ func (e *faultError) Error() string { return e.reason }
 // envelope are the names of a message's own members.
 var envelope = []string{"jsonrpc", "id", "method", "params", "result", "error"}
 
-// parse reads one message.
-func parse(raw []byte) (*message, *faultError) {
-	doc, err := document.Parse(raw)
-	if err != nil {
-		return nil, syntaxFault(err)
-	}
-	return read(doc, doc.Root())
-}
-
 func syntaxFault(err error) *faultError {
 	f := &faultError{code: document.CodeMalformed, rpc: CodeParse, reason: "the message is not strict JSON"}
 	var s *document.SyntaxError

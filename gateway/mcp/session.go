@@ -169,7 +169,7 @@ func (s *Session) unavailable(q *request) []byte {
 // answered with a result that says it is an error, which every client hands to its
 // model; an error of the protocol would end the run of many agents.
 func blocked(q *request, text string) []byte {
-	if q.method != "tools/call" && !(q.method == "tasks/result" && q.task != "") {
+	if q.method != "tools/call" && (q.method != "tasks/result" || q.task == "") {
 		return errorMessage(q.id, CodeBlocked, text)
 	}
 	kind := ""

@@ -49,14 +49,18 @@ func (x *exchange) mismatch(root document.Value) string {
 		return "The header MCP-Protocol-Version says another revision than the body."
 	}
 	if v := h.Get(headerName); v != "" {
-		name := params.Get("name")
-		if method.Text() == "resources/read" || strings.HasPrefix(method.Text(), "resources/") {
-			name = params.Get("uri")
-		} else if strings.HasPrefix(method.Text(), "tasks/") {
-			name = params.Get("taskId")
+		members := []string{"name", "uri", "taskId"}
+		switch method.Text() {
+		case "tools/call", "prompts/get":
+			members = members[:1]
+		case "resources/read":
+			members = members[1:2]
 		}
 		decoded, ok := decodeHeader(v)
-		if v != name.Text() && (!ok || decoded != name.Text()) {
+		if !slices.ContainsFunc(members, func(m string) bool {
+			name := params.Get(m)
+			return name.IsString() && (v == name.Text() || ok && decoded == name.Text())
+		}) {
 			return "The header " + headerName + " says another name than the body."
 		}
 	}

@@ -325,7 +325,7 @@ func (x *exchange) post() {
 	}
 	defer func() {
 		// An answer that can still come, on a stream that the client resumes, is waited for.
-		if x.id != "" && !x.answered && !(x.kept && x.streamed) {
+		if x.id != "" && !x.answered && (!x.kept || !x.streamed) {
 			x.session.Forget(mcp.FromClient, x.id)
 		}
 	}()
