@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
-
 from stage import Stage, open_stage
 
 # A folder of tests runs where its framework is installed, in an environment of its own.

@@ -9,7 +9,8 @@ import mcp.types as types
 from pydantic import BaseModel
 
 try:
-    from mcp.server.fastmcp import Context, FastMCP as Server
+    from mcp.server.fastmcp import Context
+    from mcp.server.fastmcp import FastMCP as Server
 except ImportError:  # 2.x
     from mcp.server import MCPServer as Server
     from mcp.server.mcpserver import Context

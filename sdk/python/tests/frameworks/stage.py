@@ -17,8 +17,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 BINARY = os.environ.get("GUARDBOOK_BINARY", "guardbook")
 
@@ -46,7 +47,7 @@ tools:
   - name: http_post
     deny: "this agent reads and does not send"
 TOOLSfindings:
-  - {class: prompt_injection, channels: [input, tool_result, tool_definition], threshold: 0.8, action: block, severity: high}
+  - {class: prompt_injection, channels: [input, tool_result, tool_definition], threshold: 0.8, action: block}
   - {class: jailbreak, channels: [input, tool_result, tool_definition], threshold: 0.8, action: block, severity: high}
   - {class: tool_poisoning, channels: [tool_definition, tool_result], threshold: 0.8, action: block, severity: critical}
   - {class: secret, channels: [output], threshold: 0.7, action: block, severity: critical}
@@ -58,9 +59,31 @@ alerts: {from: critical, to: default}
     "".join(
         f"  - {{name: {name}, allow: {{}}, additional: true}}\n"
         for name in (
-            "read_document", "send_note", "with_artifact", "as_command", "direct", "fails", "fails_with_orders", "helper",
-            "waits", "ask_colleague", "transfer_to_*", "local_shell", "shell", "Bash", "Read", "Write", "mcp__crm__read_document", "echo",
-            "structured", "picture", "embedded", "asks", "samples", "Delegate*", "Ask*",
+            "read_document",
+            "send_note",
+            "with_artifact",
+            "as_command",
+            "direct",
+            "fails",
+            "fails_with_orders",
+            "helper",
+            "waits",
+            "ask_colleague",
+            "transfer_to_*",
+            "local_shell",
+            "shell",
+            "Bash",
+            "Read",
+            "Write",
+            "mcp__crm__read_document",
+            "echo",
+            "structured",
+            "picture",
+            "embedded",
+            "asks",
+            "samples",
+            "Delegate*",
+            "Ask*",
         )
     ),
 )
@@ -109,7 +132,10 @@ class Stage:
 
     def run(self, *args: str) -> str:
         done = subprocess.run(
-            [BINARY, *args], capture_output=True, text=True, timeout=60,
+            [BINARY, *args],
+            capture_output=True,
+            text=True,
+            timeout=60,
             env={**os.environ, "GUARDBOOK_URL": self.url, "GUARDBOOK_DATA": str(self.folder / "data")},
         )
         if done.returncode not in (0, 1):
@@ -159,10 +185,22 @@ def open_stage(folder: Path) -> Iterator[Stage]:
     (policies / "support.yaml").write_text(POLICY, encoding="utf-8")
     port, model = free_port(), free_port()
     provider = f"http://127.0.0.1:{model}"
-    with running("demo", "--serve-stand-in", f"127.0.0.1:{model}") as stand_in, running(
-        "serve", "--data", str(folder / "data"), "--listen", f"127.0.0.1:{port}", "--policies", str(policies),
-        "--openai-upstream", provider + "/openai", "--anthropic-upstream", provider + "/anthropic",
-    ) as server:
+    with (
+        running("demo", "--serve-stand-in", f"127.0.0.1:{model}") as stand_in,
+        running(
+            "serve",
+            "--data",
+            str(folder / "data"),
+            "--listen",
+            f"127.0.0.1:{port}",
+            "--policies",
+            str(policies),
+            "--openai-upstream",
+            provider + "/openai",
+            "--anthropic-upstream",
+            provider + "/anthropic",
+        ) as server,
+    ):
         wait_for(f"{provider}/openai/v1/models", stand_in)
         wait_for(f"http://127.0.0.1:{port}/readyz", server)
         yield Stage(folder, f"http://127.0.0.1:{port}", provider)
@@ -225,11 +263,12 @@ def in_front_of(provider: str, fail: int = 0) -> Iterator[Any]:
             pass
 
     class Server(http.server.ThreadingHTTPServer):
-        bodies: list[str] = []
+        bodies: list[str]
+        url: str
 
     server = Server(("127.0.0.1", 0), Handler)
     server.bodies = []
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
+    server.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
-os.environ |= {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_TESTING": "true"}
+os.environ |= {
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "OTEL_SDK_DISABLED": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "CREWAI_TESTING": "true",
+}
 
-import pytest  # noqa: E402
-from crewai import Agent, Crew, Task  # noqa: E402
-from crewai.llms.providers.openai.completion import OpenAICompletion  # noqa: E402
-from crewai.tools import tool  # noqa: E402
+import pytest
+from crewai import Agent, Crew, Task
+from crewai.llms.providers.openai.completion import OpenAICompletion
+from crewai.tools import tool
+from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan
 
-from guardbook import GuardBlocked  # noqa: E402
-from guardbook.frameworks.crewai import _HookAborted  # noqa: E402
-from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan  # noqa: E402
+from guardbook import GuardBlocked
+from guardbook.frameworks.crewai import _HookAborted
 
 NEW = _HookAborted is not None
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # CrewAI's own
 ran: list[str] = []
 
 
@@ -84,7 +92,15 @@ def llm(stage: Stage, *turns: Any, url: str = "", **settings: Any) -> Any:
 
 
 def run(model: Any, tools: Any = TOOLS, task: str = "Find the next appointment.") -> str:
-    agent = Agent(role="clerk", goal="help patients", backstory="A clerk.", llm=model, tools=list(tools), max_iter=6, max_retry_limit=0)
+    agent = Agent(
+        role="clerk",
+        goal="help patients",
+        backstory="A clerk.",
+        llm=model,
+        tools=list(tools),
+        max_iter=6,
+        max_retry_limit=0,
+    )
     crew = Crew(agents=[agent], tasks=[Task(description=task, expected_output="a date", agent=agent)], verbose=False)
     return str(crew.kickoff())
 
@@ -93,26 +109,39 @@ def test_a_denied_call_comes_back_with_its_reason_and_the_agent_goes_on(stage: S
     name, _ = guarded()
     with in_front_of(stage.provider) as provider:
         model = llm(
-            stage, [("query_database", {"query": "SELECT * FROM billing"})], [("query_database", {"query": SELECT})], "On 9 March.",
+            stage,
+            [("query_database", {"query": "SELECT * FROM billing"})],
+            [("query_database", {"query": SELECT})],
+            "On 9 March.",
             url=provider.url,
         )
-        assert run(model) == "On 9 March." and ran == [SELECT]
+        assert run(model) == "On 9 March."
+        assert ran == [SELECT]
         assert "do not retry" in provider.bodies[1]
     told = stage.told(name)
-    assert [t for t in told if t.startswith("tool_call")] == ["tool_call/query_database/block", "tool_call/query_database/allow"]
-    assert "output//allow" in told and {e["path"] for e in stage.book(name)} == {"inspect/python/crewai"}
+    assert [t for t in told if t.startswith("tool_call")] == [
+        "tool_call/query_database/block",
+        "tool_call/query_database/allow",
+    ]
+    assert "output//allow" in told
+    assert {e["path"] for e in stage.book(name)} == {"inspect/python/crewai"}
 
 
 def test_results_are_judged_and_secrets_redacted(stage: Stage, guarded: Any) -> None:
     name, _ = guarded()
     with in_front_of(stage.provider) as provider:
         model = llm(
-            stage, [("read_document", {"name": "poisoned"})], [("read_document", {"name": "secret"})],
-            [("send_note", {"text": f"use {SECRET} now"})], "Done.", url=provider.url,
+            stage,
+            [("read_document", {"name": "poisoned"})],
+            [("read_document", {"name": "secret"})],
+            [("send_note", {"text": f"use {SECRET} now"})],
+            "Done.",
+            url=provider.url,
         )
         assert run(model) == "Done."
         sent = "".join(json.loads(b)["messages"][-1]["content"] or "" for b in provider.bodies)
-        assert "maintenance mode" not in sent and "the key is [REDACTED:secret], keep it" in sent
+        assert "maintenance mode" not in sent
+        assert "the key is [REDACTED:secret], keep it" in sent
     assert ran == ["poisoned", "secret", "use [REDACTED:secret] now"]
     assert "tool_result/read_document/block" in stage.told(name)
 
@@ -130,7 +159,8 @@ def test_denied_texts_end_the_task(stage: Stage, guarded: Any) -> None:
         assert blocked.value.rule == "support/findings/secret"
     else:
         said = run(leak, [])
-        assert SECRET not in said and "support" in said
+        assert SECRET not in said
+        assert "support" in said
 
 
 def test_answers_are_redacted(stage: Stage, guarded: Any) -> None:
@@ -169,7 +199,8 @@ def test_an_error_of_ours_or_of_others_is_no_consent(stage: Stage, guarded: Any)
 
 def test_without_a_server_no_tool_runs(stage: Stage, guarded: Any) -> None:
     guarded(url="http://127.0.0.1:9", budget=0.25)
-    assert run(llm(stage, [("send_note", {"text": "x"})], "Done.")) == "Done." and ran == []
+    assert run(llm(stage, [("send_note", {"text": "x"})], "Done.")) == "Done."
+    assert ran == []
 
 
 def test_an_error_inside_a_tool_is_the_tools_own(stage: Stage, guarded: Any) -> None:
@@ -189,24 +220,23 @@ def test_a_streaming_model_streams_through_the_gateway_or_not_at_all(stage: Stag
     from crewai.events import crewai_event_bus
     from crewai.events.types.llm_events import LLMStreamChunkEvent
 
-    name, guard = guarded()
+    _, guard = guarded()
     seen: list[str] = []
 
     @crewai_event_bus.on(LLMStreamChunkEvent)
     def heard(source: Any, event: Any) -> None:
         seen.append(event.chunk)
 
-    try:
+    with pytest.raises(GuardBlocked) if NEW else contextlib.nullcontext():
         run(llm(stage, f"Here it comes: {SECRET}, take it.", stream=True), [])
-    except Exception as err:
-        assert isinstance(err, GuardBlocked)
     assert SECRET not in "".join(seen)
     said = run(guard.wrap(llm(stage, f"A long story. Ask {MAIL} about it, and read on.", stream=True)), [])
     assert said == "A long story. Ask [REDACTED:pii] about it, and read on."
     with pytest.raises(Exception) as stopped:  # noqa: PT011 - CrewAI makes it one of its own, by version
         run(guard.wrap(llm(stage, f"Here it comes: {SECRET}, take it.", stream=True)), [])
     assert "support" in str(stopped.value)
-    assert SECRET not in "".join(seen) and MAIL not in "".join(seen)
+    assert SECRET not in "".join(seen)
+    assert MAIL not in "".join(seen)
 
 
 def test_the_session_is_the_applications(stage: Stage, guarded: Any) -> None:
@@ -231,8 +261,14 @@ if NEW:
 
     def test_parallel_calls_are_judged_one_by_one(stage: Stage, guarded: Any) -> None:
         guarded()
-        calls = [("query_database", {"query": "SELECT * FROM billing"}), ("query_database", {"query": SELECT}), ("send_note", {"text": "hi"})]
+        calls = [
+            ("query_database", {"query": "SELECT * FROM billing"}),
+            ("query_database", {"query": SELECT}),
+            ("send_note", {"text": "hi"}),
+        ]
         with in_front_of(stage.provider) as provider:
             assert run(llm(stage, calls, "Done.", url=provider.url)) == "Done."
             told = [m["content"] for m in json.loads(provider.bodies[1])["messages"] if m["role"] == "tool"]
-        assert sorted(ran) == sorted([SELECT, "hi"]) and "billing" in told[0] and "do not retry" in told[0]
+        assert sorted(ran) == sorted([SELECT, "hi"])
+        assert "billing" in told[0]
+        assert "do not retry" in told[0]

@@ -20,9 +20,9 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 from pydantic import BaseModel
+from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan
 
 from guardbook import GuardBlocked, GuardUnavailable
-from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan
 
 ran: list[str] = []
 #: One loop for all tests: LangChain keeps HTTP clients, which belong to a loop.
@@ -67,11 +67,15 @@ TOOLS = [read_document, query_database, send_note, delete_everything]
 
 
 def openai(stage: Stage, *turns: Any, **settings: Any) -> ChatOpenAI:
-    return ChatOpenAI(model=plan(*turns), api_key="none", base_url=stage.provider + "/openai/v1", max_retries=0, **settings)
+    return ChatOpenAI(
+        model=plan(*turns), api_key="none", base_url=stage.provider + "/openai/v1", max_retries=0, **settings
+    )
 
 
 def anthropic(stage: Stage, *turns: Any) -> ChatAnthropic:
-    return ChatAnthropic(model=plan(*turns), api_key="none", base_url=stage.provider + "/anthropic", max_tokens=100, max_retries=0)
+    return ChatAnthropic(
+        model=plan(*turns), api_key="none", base_url=stage.provider + "/anthropic", max_tokens=100, max_retries=0
+    )
 
 
 def results(state: Any) -> list[ToolMessage]:
@@ -79,28 +83,40 @@ def results(state: Any) -> list[ToolMessage]:
 
 
 MODELS = [openai, anthropic]
-STORY_B = ([("query_database", {"query": "SELECT * FROM billing"})], [("query_database", {"query": SELECT})], "On 9 March.")
+STORY_B = (
+    [("query_database", {"query": "SELECT * FROM billing"})],
+    [("query_database", {"query": SELECT})],
+    "On 9 March.",
+)
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("use", ["invoke", "ainvoke"])
 def test_a_denied_call_comes_back_as_an_error_and_the_agent_goes_on(stage: Stage, model: Any, use: str) -> None:
     name = stage.agent()
-    agent = create_agent(model(stage, *STORY_B), TOOLS, system_prompt="Help patients.", middleware=[stage.guard(name).langchain()])
+    agent = create_agent(
+        model(stage, *STORY_B), TOOLS, system_prompt="Help patients.", middleware=[stage.guard(name).langchain()]
+    )
     config = {"configurable": {"thread_id": "t-17", "user_id": "u-3"}}
     state = agent.invoke(ASK, config) if use == "invoke" else arun(agent.ainvoke(ASK, config))
     denied, allowed = results(state)
-    assert denied.status == "error" and "billing" in denied.content and "do not retry" in denied.content.lower()
-    assert allowed.status == "success" and ran == [SELECT]
+    assert denied.status == "error"
+    assert "billing" in denied.content
+    assert "do not retry" in denied.content.lower()
+    assert allowed.status == "success"
+    assert ran == [SELECT]
     assert state["messages"][-1].text == "On 9 March."
     book = stage.book(name)
     assert [e["decision"] for e in book if e["kind"] == "tool_call"] == ["block", "allow"]
-    assert {e["session"] for e in book} == {"t-17"} and {e["user"] for e in book} == {"u-3"}
+    assert {e["session"] for e in book} == {"t-17"}
+    assert {e["user"] for e in book} == {"u-3"}
     assert {e["path"] for e in book} == {"inspect/python/langchain"}
     # Every text was judged once, though the model saw it with every turn.
-    kinds = [f'{e["kind"]}/{e.get("role", "")}' for e in book]
-    assert kinds.count("input/system") == 1 and kinds.count("input/user") == 1
-    assert kinds.count("tool_definition/") == 4 and kinds.count("output/") == 1
+    kinds = [f"{e['kind']}/{e.get('role', '')}" for e in book]
+    assert kinds.count("input/system") == 1
+    assert kinds.count("input/user") == 1
+    assert kinds.count("tool_definition/") == 4
+    assert kinds.count("output/") == 1
     numbers = sorted(e["client_seq"] for e in book)
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -111,13 +127,16 @@ def test_an_injection_in_a_result_never_reaches_the_model(stage: Stage, use: str
     with in_front_of(stage.provider) as provider:
         model = ChatOpenAI(
             model=plan([("read_document", {"name": "poisoned"})], "All done."),
-            api_key="none", base_url=provider.url + "/openai/v1", max_retries=0,
+            api_key="none",
+            base_url=provider.url + "/openai/v1",
+            max_retries=0,
         )
         agent = create_agent(model, TOOLS, middleware=[stage.guard(name).langchain()])
         state = agent.invoke(ASK) if use == "invoke" else arun(agent.ainvoke(ASK))
         assert "maintenance mode" not in "".join(provider.bodies)
     (result,) = results(state)
-    assert result.status == "error" and ran == ["read_document poisoned"]
+    assert result.status == "error"
+    assert ran == ["read_document poisoned"]
     assert state["messages"][-1].text == "All done."
     assert "tool_result/read_document/block" in stage.told(name)
 
@@ -142,11 +161,13 @@ def test_a_kill_between_answer_and_call_stops_the_call(stage: Stage) -> None:
                 stage.kill(name)
 
     agent = create_agent(
-        openai(stage, [("send_note", {"text": "x"})], "Done."), TOOLS,
+        openai(stage, [("send_note", {"text": "x"})], "Done."),
+        TOOLS,
         middleware=[KillsAfterTheModel(), stage.guard(name).langchain(on_block="answer")],
     )
     state = agent.invoke(ASK)
-    assert ran == [] and results(state)[0].status == "error"
+    assert ran == []
+    assert results(state)[0].status == "error"
     assert state["messages"][-1].text != "Done."
 
 
@@ -156,19 +177,27 @@ def test_denied_input_and_output_raise_or_answer(stage: Stage) -> None:
     agent = create_agent(openai(stage, f"The key is {SECRET}, take it."), TOOLS, middleware=[guard.langchain()])
     with pytest.raises(GuardBlocked) as blocked:
         agent.invoke(ASK)
-    assert blocked.value.rule == "support/findings/secret" and blocked.value.entry and SECRET not in str(blocked.value)
+    assert blocked.value.rule == "support/findings/secret"
+    assert blocked.value.entry
+    assert SECRET not in str(blocked.value)
     with pytest.raises(GuardBlocked):
         arun(agent.ainvoke({"messages": [HumanMessage(INJECTION)]}))
-    agent = create_agent(openai(stage, f"The key is {SECRET}, take it."), TOOLS, middleware=[guard.langchain(on_block="answer")])
+    agent = create_agent(
+        openai(stage, f"The key is {SECRET}, take it."), TOOLS, middleware=[guard.langchain(on_block="answer")]
+    )
     for ask in (ASK, {"messages": [HumanMessage(INJECTION)]}):
         last = agent.invoke(ask)["messages"][-1]
-        assert isinstance(last, AIMessage) and SECRET not in last.text and "support" in last.text
+        assert isinstance(last, AIMessage)
+        assert SECRET not in last.text
+        assert "support" in last.text
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_unjudged_token_of_a_blocked_answer_comes_out(stage: Stage, model: Any) -> None:
     name = stage.agent()
-    agent = create_agent(model(stage, f"Here it comes: the key is {SECRET}, take it."), TOOLS, middleware=[stage.guard(name).langchain()])
+    agent = create_agent(
+        model(stage, f"Here it comes: the key is {SECRET}, take it."), TOOLS, middleware=[stage.guard(name).langchain()]
+    )
     seen: list[str] = []
 
     def stream() -> None:
@@ -188,31 +217,43 @@ def test_no_unjudged_token_of_a_blocked_answer_comes_out(stage: Stage, model: An
     for way in (stream, lambda: arun(astream()), lambda: arun(events())):
         with pytest.raises(GuardBlocked):
             way()
-    assert SECRET not in "".join(seen) and "Here it comes" not in "".join(seen)
+    assert SECRET not in "".join(seen)
+    assert "Here it comes" not in "".join(seen)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_judged_answer_is_streamed_in_one_piece(stage: Stage, model: Any) -> None:
     name = stage.agent()
     agent = create_agent(
-        model(stage, [("send_note", {"text": "hello"})], f"Ask {MAIL} about it."), TOOLS, middleware=[stage.guard(name).langchain()]
+        model(stage, [("send_note", {"text": "hello"})], f"Ask {MAIL} about it."),
+        TOOLS,
+        middleware=[stage.guard(name).langchain()],
     )
     pieces = [m for m, _ in agent.stream(ASK, stream_mode="messages") if isinstance(m, AIMessage)]
     texts = [p.text for p in pieces if p.text]
-    assert texts == ["Ask [REDACTED:pii] about it."] and ran == ["hello"]
+    assert texts == ["Ask [REDACTED:pii] about it."]
+    assert ran == ["hello"]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_guarded_client_streams_tokens_and_is_redacted(stage: Stage, model: Any) -> None:
     name = stage.agent()
     guard = stage.guard(name)
-    chat = guard.wrap(model(stage, [("query_database", {"query": SELECT})], f"A long story. Ask {MAIL} about it, and read on in the book."))
+    chat = guard.wrap(
+        model(
+            stage,
+            [("query_database", {"query": SELECT})],
+            f"A long story. Ask {MAIL} about it, and read on in the book.",
+        )
+    )
     agent = create_agent(chat, TOOLS, middleware=[guard.langchain()])
     config = {"configurable": {"thread_id": "t-http"}}
     pieces = [m.text for m, _ in agent.stream(ASK, config, stream_mode="messages") if isinstance(m, AIMessage)]
     said = "".join(pieces)
-    assert "Ask [REDACTED:pii] about it" in said and MAIL not in said
-    assert len([p for p in pieces if p]) > 3 and ran == [SELECT]
+    assert "Ask [REDACTED:pii] about it" in said
+    assert MAIL not in said
+    assert len([p for p in pieces if p]) > 3
+    assert ran == [SELECT]
     book = stage.book(name)
     assert {e["session"] for e in book} == {"t-http"}
     assert len([e for e in book if e["kind"] == "tool_call" and e["path"].startswith("inspect/")]) == 1
@@ -244,7 +285,11 @@ def test_a_wrapped_model_is_guarded_in_a_chain(stage: Stage) -> None:
     for answer, expected in ((f"Ask {MAIL}.", "Ask [REDACTED:pii]."), (f"The key is {SECRET}, take it.", None)):
         model = guard.wrap(GenericFakeChatModel(messages=iter([AIMessage(answer)] * 4)))
         assert isinstance(model, GenericFakeChatModel)
-        for call in (model.invoke, lambda x: arun(model.ainvoke(x)), lambda x: "".join(c.text for c in model.stream(x))):
+        for call in (
+            model.invoke,
+            lambda x, m=model: arun(m.ainvoke(x)),
+            lambda x, m=model: "".join(c.text for c in m.stream(x)),
+        ):
             if expected is None:
                 with pytest.raises(GuardBlocked):
                     call("Who knows?")
@@ -253,7 +298,11 @@ def test_a_wrapped_model_is_guarded_in_a_chain(stage: Stage) -> None:
                 assert getattr(got, "text", got) == expected
     with pytest.raises(GuardBlocked):
         model.invoke([SystemMessage("Help."), HumanMessage(INJECTION)])
-    called = guard.wrap(GenericFakeChatModel(messages=iter([AIMessage("", tool_calls=[{"name": "delete_everything", "args": {}, "id": "1"}])])))
+    called = guard.wrap(
+        GenericFakeChatModel(
+            messages=iter([AIMessage("", tool_calls=[{"name": "delete_everything", "args": {}, "id": "1"}])])
+        )
+    )
     with pytest.raises(GuardBlocked):
         called.invoke("Clean up.")
 
@@ -262,8 +311,11 @@ def test_a_wrapped_model_is_guarded_in_a_chain(stage: Stage) -> None:
 def test_parallel_calls_are_judged_one_by_one(stage: Stage, use: str) -> None:
     name = stage.agent()
     calls = [
-        ("query_database", {"query": "SELECT * FROM billing"}), ("query_database", {"query": SELECT}),
-        ("read_document", {"name": "poisoned"}), ("delete_everything", {"why": "x"}), ("read_document", {"name": "plain"}),
+        ("query_database", {"query": "SELECT * FROM billing"}),
+        ("query_database", {"query": SELECT}),
+        ("read_document", {"name": "poisoned"}),
+        ("delete_everything", {"why": "x"}),
+        ("read_document", {"name": "plain"}),
     ]
     agent = create_agent(openai(stage, calls, "Done."), TOOLS, middleware=[stage.guard(name).langchain()])
     state = agent.invoke(ASK) if use == "invoke" else arun(agent.ainvoke(ASK))
@@ -275,7 +327,8 @@ def test_secrets_are_redacted_in_arguments_and_results(stage: Stage) -> None:
     name = stage.agent()
     agent = create_agent(
         openai(stage, [("send_note", {"text": f"use {SECRET} now"})], [("read_document", {"name": "secret"})], "Done."),
-        TOOLS, middleware=[stage.guard(name).langchain()],
+        TOOLS,
+        middleware=[stage.guard(name).langchain()],
     )
     state = agent.invoke(ASK)
     assert ran[0] == "use [REDACTED:secret] now"
@@ -296,12 +349,15 @@ def test_artifacts_and_direct_results_are_judged(stage: Stage, use: str) -> None
 
     def run(name: str, arguments: Any) -> Any:
         guard = stage.guard(stage.agent())
-        agent = create_agent(openai(stage, [(name, arguments)], "Done."), [with_artifact, direct], middleware=[guard.langchain()])
+        agent = create_agent(
+            openai(stage, [(name, arguments)], "Done."), [with_artifact, direct], middleware=[guard.langchain()]
+        )
         state = agent.invoke(ASK) if use == "invoke" else arun(agent.ainvoke(ASK))
         return results(state)[0]
 
     poisoned = run("with_artifact", {"kind": "poisoned"})
-    assert poisoned.status == "error" and poisoned.artifact is None
+    assert poisoned.status == "error"
+    assert poisoned.artifact is None
     assert run("with_artifact", {"kind": "secret"}).artifact == "key [REDACTED:secret]"
     assert run("with_artifact", {"kind": "plain"}).artifact == {"rows": [1]}
     assert run("direct", {"kind": "x"}).status == "error"
@@ -316,7 +372,9 @@ def test_messages_of_commands_are_judged(stage: Stage) -> None:
 
     for kind, expected in (("poisoned", None), ("secret", "key [REDACTED:secret]")):
         guard = stage.guard(stage.agent())
-        agent = create_agent(openai(stage, [("as_command", {"kind": kind})], "Done."), [as_command], middleware=[guard.langchain()])
+        agent = create_agent(
+            openai(stage, [("as_command", {"kind": kind})], "Done."), [as_command], middleware=[guard.langchain()]
+        )
         (result,) = results(agent.invoke(ASK))
         assert result.content == expected if expected else result.status == "error"
 
@@ -339,13 +397,25 @@ def test_an_error_inside_a_tool_is_the_tools_own(stage: Stage) -> None:
         raise RuntimeError(INJECTION)
 
     middleware = guard.langchain()
-    node = ToolNode([fails_with_orders], handle_tool_errors=True, wrap_tool_call=middleware.wrap_tool_call, awrap_tool_call=middleware.awrap_tool_call)
+    node = ToolNode(
+        [fails_with_orders],
+        handle_tool_errors=True,
+        wrap_tool_call=middleware.wrap_tool_call,
+        awrap_tool_call=middleware.awrap_tool_call,
+    )
     with in_front_of(stage.provider) as provider:
-        chat = guard_free = ChatOpenAI(model=plan([("fails_with_orders", {"why": "x"})], "Done."), api_key="none", base_url=provider.url + "/openai/v1", max_retries=0)
+        chat = guard_free = ChatOpenAI(
+            model=plan([("fails_with_orders", {"why": "x"})], "Done."),
+            api_key="none",
+            base_url=provider.url + "/openai/v1",
+            max_retries=0,
+        )
         from guardbook.frameworks.langchain import _Hooks, _subclassed  # as create_agent gets it
 
         assert guard_free is chat
-        chat = _subclassed(chat, _Hooks(middleware._judge, elsewhere=frozenset({"fails_with_orders"}))).bind_tools([fails_with_orders])
+        chat = _subclassed(chat, _Hooks(middleware._judge, elsewhere=frozenset({"fails_with_orders"}))).bind_tools(
+            [fails_with_orders]
+        )
         assert graph(chat, node).invoke(ASK)["messages"][-1].text == "Done."
         assert "maintenance mode" not in "".join(provider.bodies)
 
@@ -367,7 +437,8 @@ def test_a_graphs_own_tool_node_is_guarded(stage: Stage, use: str) -> None:
     node = ToolNode(TOOLS, wrap_tool_call=middleware.wrap_tool_call, awrap_tool_call=middleware.awrap_tool_call)
     built = graph(openai(stage, *STORY_B).bind_tools(TOOLS), node)
     state = built.invoke(ASK) if use == "invoke" else arun(built.ainvoke(ASK))
-    assert [r.status for r in results(state)] == ["error", "success"] and ran == [SELECT]
+    assert [r.status for r in results(state)] == ["error", "success"]
+    assert ran == [SELECT]
 
 
 def test_a_poisoned_tool_is_left_out(stage: Stage) -> None:
@@ -394,7 +465,12 @@ def test_a_structured_answer_is_an_output(stage: Stage) -> None:
 
     guard = stage.guard(stage.agent())
     for text, expected in ((f"Ask {MAIL}.", "Ask [REDACTED:pii]."), (f"the key is {SECRET}, take it", None)):
-        agent = create_agent(openai(stage, [("Answer", {"text": text})]), [], response_format=ToolStrategy(Answer), middleware=[guard.langchain()])
+        agent = create_agent(
+            openai(stage, [("Answer", {"text": text})]),
+            [],
+            response_format=ToolStrategy(Answer),
+            middleware=[guard.langchain()],
+        )
         if expected is None:
             with pytest.raises(GuardBlocked):
                 agent.invoke(ASK)
@@ -408,21 +484,36 @@ def test_what_others_change_is_judged_as_it_is_sent(stage: Stage) -> None:
             return handler(request.override(messages=[*request.messages, HumanMessage(INJECTION)]))
 
         def wrap_tool_call(self, request: Any, handler: Any) -> Any:
-            return handler(request.override(tool_call={**request.tool_call, "args": {"query": "SELECT * FROM billing"}}))
+            return handler(
+                request.override(tool_call={**request.tool_call, "args": {"query": "SELECT * FROM billing"}})
+            )
 
     guard = stage.guard(stage.agent())
     with pytest.raises(GuardBlocked):
         create_agent(openai(stage, "Hello."), [], middleware=[Adds(), guard.langchain()]).invoke(ASK)
-    agent = create_agent(openai(stage, [("query_database", {"query": SELECT})], "Done."), TOOLS, middleware=[guard.langchain(), ])
+    agent = create_agent(
+        openai(stage, [("query_database", {"query": SELECT})], "Done."),
+        TOOLS,
+        middleware=[
+            guard.langchain(),
+        ],
+    )
     assert results(agent.invoke(ASK))[0].status == "success"
 
     class Changes(AgentMiddleware):
         def wrap_tool_call(self, request: Any, handler: Any) -> Any:
-            return handler(request.override(tool_call={**request.tool_call, "args": {"query": "SELECT * FROM billing"}}))
+            return handler(
+                request.override(tool_call={**request.tool_call, "args": {"query": "SELECT * FROM billing"}})
+            )
 
     ran.clear()
-    agent = create_agent(openai(stage, [("query_database", {"query": SELECT})], "Done."), TOOLS, middleware=[Changes(), guard.langchain()])
-    assert results(agent.invoke(ASK))[0].status == "error" and ran == []
+    agent = create_agent(
+        openai(stage, [("query_database", {"query": SELECT})], "Done."),
+        TOOLS,
+        middleware=[Changes(), guard.langchain()],
+    )
+    assert results(agent.invoke(ASK))[0].status == "error"
+    assert ran == []
 
 
 def test_a_retried_model_call_is_judged_again(stage: Stage) -> None:
@@ -437,7 +528,9 @@ def test_a_retried_model_call_is_judged_again(stage: Stage) -> None:
     with in_front_of(stage.provider) as provider:
         model = ChatOpenAI(model=plan("Hello."), api_key="none", base_url=provider.url + "/openai/v1", max_retries=2)
         with pytest.raises(GuardBlocked):
-            create_agent(model, [], middleware=[stage.guard(name).langchain()]).invoke({"messages": [HumanMessage(INJECTION)]})
+            create_agent(model, [], middleware=[stage.guard(name).langchain()]).invoke(
+                {"messages": [HumanMessage(INJECTION)]}
+            )
         assert provider.bodies == []
 
 
@@ -461,7 +554,9 @@ def test_a_cancelled_run_ends(stage: Stage) -> None:
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
-        assert (await agent.ainvoke({"messages": [HumanMessage("Hi."), AIMessage("So."), HumanMessage("And?")]}))["messages"]
+        assert (await agent.ainvoke({"messages": [HumanMessage("Hi."), AIMessage("So."), HumanMessage("And?")]}))[
+            "messages"
+        ]
 
     arun(main())
     assert "tool_call/waits/allow" in stage.told(name)
@@ -470,9 +565,15 @@ def test_a_cancelled_run_ends(stage: Stage) -> None:
 def test_without_a_server_tools_do_not_run_and_texts_pass_or_not(stage: Stage) -> None:
     agent_name = stage.agent()
     gone = {"url": "http://127.0.0.1:9", "budget": 0.25}
-    agent = create_agent(openai(stage, [("send_note", {"text": "x"})], "Done."), TOOLS, middleware=[stage.guard(agent_name, **gone).langchain()])
+    agent = create_agent(
+        openai(stage, [("send_note", {"text": "x"})], "Done."),
+        TOOLS,
+        middleware=[stage.guard(agent_name, **gone).langchain()],
+    )
     state = agent.invoke(ASK)
-    assert ran == [] and results(state)[0].status == "error" and "could not be asked" in results(state)[0].content
+    assert ran == []
+    assert results(state)[0].status == "error"
+    assert "could not be asked" in results(state)[0].content
     closed = stage.guard(agent_name, on_unavailable="block", **gone)
     with pytest.raises(GuardUnavailable):
         create_agent(openai(stage, "Hello."), [], middleware=[closed.langchain()]).invoke(ASK)
@@ -481,7 +582,9 @@ def test_without_a_server_tools_do_not_run_and_texts_pass_or_not(stage: Stage) -
 def test_a_conversation_is_its_checkpoints_thread_unless_a_session_is_named(stage: Stage) -> None:
     name = stage.agent()
     guard = stage.guard(name)
-    agent = create_agent(openai(stage, "One.", "Two."), [], middleware=[guard.langchain()], checkpointer=InMemorySaver())
+    agent = create_agent(
+        openai(stage, "One.", "Two."), [], middleware=[guard.langchain()], checkpointer=InMemorySaver()
+    )
     config = {"configurable": {"thread_id": "t-9"}}
     agent.invoke(ASK, config)
     agent.invoke({"messages": [HumanMessage("And then?")]}, config)

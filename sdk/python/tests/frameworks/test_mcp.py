@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import json
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, AsyncIterator
+from typing import Any
 
 import mcp.types as types
 import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from stage import INJECTION, SECRET, Stage
 
 from guardbook import GuardBlocked
-from stage import INJECTION, SECRET, Stage
 
 arun = asyncio.new_event_loop().run_until_complete
 NEW = not hasattr(types.CallToolResult(content=[]), "isError")
@@ -45,19 +46,30 @@ def test_calls_and_results(stage: Stage) -> None:
     async def main() -> None:
         async with session(stage.guard(name)) as s:
             denied = await s.call_tool("delete_everything", {})
-            assert is_error(denied) and "nobody deletes" in text(denied)
+            assert is_error(denied)
+            assert "nobody deletes" in text(denied)
             poisoned = await s.call_tool("read_document", {"name": "poisoned"})
-            assert is_error(poisoned) and "maintenance" not in text(poisoned)
+            assert is_error(poisoned)
+            assert "maintenance" not in text(poisoned)
             secret = await s.call_tool("read_document", {"name": "secret"})
-            assert not is_error(secret) and text(secret) == "the key is [REDACTED:secret], keep it"
+            assert not is_error(secret)
+            assert text(secret) == "the key is [REDACTED:secret], keep it"
             assert text(await s.call_tool("echo", {"text": f"use {SECRET} now"})) == "use [REDACTED:secret] now"
             assert is_error(await s.call_tool("fails", {"why": "x"}))
             assert "maintenance" not in text(await s.call_tool("fails", {"why": "x"}))
 
     arun(main())
     book = stage.book(name)
-    assert {e["tool"]["server"] for e in book if e.get("tool")} == {"crm"} and {e["path"] for e in book} == {"inspect/python/mcp"}
-    assert [e["decision"] for e in book if e["kind"] == "tool_call"] == ["block", "allow", "allow", "redact", "allow", "allow"]
+    assert {e["tool"]["server"] for e in book if e.get("tool")} == {"crm"}
+    assert {e["path"] for e in book} == {"inspect/python/mcp"}
+    assert [e["decision"] for e in book if e["kind"] == "tool_call"] == [
+        "block",
+        "allow",
+        "allow",
+        "redact",
+        "allow",
+        "allow",
+    ]
 
 
 def test_structured_results_keep_their_shape_or_become_errors(stage: Stage) -> None:
@@ -66,10 +78,12 @@ def test_structured_results_keep_their_shape_or_become_errors(stage: Stage) -> N
             for kind, note in (("plain", "fine"), ("secret", "key [REDACTED:secret]")):
                 result = await s.call_tool("structured", {"kind": kind})
                 held = result.structured_content if NEW else result.structuredContent
-                assert not is_error(result) and held == {"rows": [1, 2], "note": note}
+                assert not is_error(result)
+                assert held == {"rows": [1, 2], "note": note}
                 assert SECRET not in text(result)
             poisoned = await s.call_tool("structured", {"kind": "poisoned"})
-            assert is_error(poisoned) and not (poisoned.structured_content if NEW else poisoned.structuredContent)
+            assert is_error(poisoned)
+            assert not (poisoned.structured_content if NEW else poisoned.structuredContent)
 
     arun(main())
 
@@ -79,7 +93,8 @@ def test_poisoned_tools_are_left_out_and_cannot_be_called(stage: Stage, wrap_fir
     async def main() -> None:
         async with session(stage.guard(), wrap_first) as s:
             names = [t.name for t in (await s.list_tools()).tools]
-            assert "poisonous" not in names and "echo" in names
+            assert "poisonous" not in names
+            assert "echo" in names
             assert is_error(await s.call_tool("poisonous", {"text": "x"}))
 
     arun(main())
@@ -123,12 +138,15 @@ def test_what_a_server_asks_is_judged_and_what_it_is_told(stage: Stage) -> None:
             assert "four" in text(await s.call_tool("samples", {"what": "two and two"}))
             assert asked == ["sampling"]
             poisoned = await s.call_tool("samples", {"what": INJECTION})
-            assert "Blocked" in text(poisoned) and asked == ["sampling"]
+            assert "Blocked" in text(poisoned)
+            assert asked == ["sampling"]
             leaked = await s.call_tool("samples", {"what": "the secret"})
-            assert SECRET not in text(leaked) and "Blocked" in text(leaked)
+            assert SECRET not in text(leaked)
+            assert "Blocked" in text(leaked)
             assert "yes" in text(await s.call_tool("asks", {"what": "May I?"}))
             poisoned = await s.call_tool("asks", {"what": INJECTION})
-            assert "Blocked" in text(poisoned) and asked.count("elicitation") == 1
+            assert "Blocked" in text(poisoned)
+            assert asked.count("elicitation") == 1
 
     arun(main())
     assert "tool_result/elicitation/create/block" in stage.told(name) or "tool_call/asks/block" in stage.told(name)
@@ -141,7 +159,8 @@ def test_parallel_calls_cancellation_and_a_kill(stage: Stage) -> None:
         async with session(stage.guard(name)) as s:
             calls = [s.call_tool("echo", {"text": str(i)}) for i in range(8)] + [s.call_tool("delete_everything", {})]
             results = await asyncio.gather(*calls)
-            assert [text(r) for r in results[:8]] == [str(i) for i in range(8)] and is_error(results[8])
+            assert [text(r) for r in results[:8]] == [str(i) for i in range(8)]
+            assert is_error(results[8])
             waiting = asyncio.ensure_future(s.call_tool("waits", {"why": "x"}))
             while "tool_call/waits/allow" not in await asyncio.to_thread(stage.told, name):
                 pass
@@ -159,15 +178,16 @@ def test_without_a_server_no_tool_is_called(stage: Stage) -> None:
     async def main() -> None:
         async with session(stage.guard(url="http://127.0.0.1:9", budget=0.25)) as s:
             result = await s.call_tool("echo", {"text": "x"})
-            assert is_error(result) and "could not be asked" in text(result)
+            assert is_error(result)
+            assert "could not be asked" in text(result)
 
     arun(main())
 
 
 if NEW:  # mcp.Client came with 2.x
+
     def test_the_client_of_2x_and_its_rounds(stage: Stage) -> None:
         from mcp import Client
-
         from mcp_server import server
 
         async def main() -> None:

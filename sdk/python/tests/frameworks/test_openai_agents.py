@@ -24,10 +24,10 @@ from agents.items import ToolCallOutputItem
 from agents.mcp import MCPServerStdio
 from agents.models.interface import Model
 from openai import AsyncOpenAI
+from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan
 
 from guardbook import GuardBlocked, GuardError
 from guardbook.frameworks.openai_agents import _RAISES
-from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan
 
 ran: list[str] = []
 arun = asyncio.new_event_loop().run_until_complete
@@ -102,18 +102,30 @@ def run(agent: Any, text: Any = "When is my next appointment?", **settings: Any)
     return arun(Runner.run(agent, text, **settings))
 
 
-STORY_B = ([("query_database", {"query": "SELECT * FROM billing"})], [("query_database", {"query": SELECT})], "On 9 March.")
+STORY_B = (
+    [("query_database", {"query": "SELECT * FROM billing"})],
+    [("query_database", {"query": SELECT})],
+    "On 9 March.",
+)
 
 
 def test_a_denied_call_comes_back_and_the_agent_goes_on(stage: Stage) -> None:
     name = stage.agent()
-    agent = stage.guard(name).wrap(Agent("a", instructions="Help patients.", tools=TOOLS, model=plain(chat(stage, *STORY_B))))
+    agent = stage.guard(name).wrap(
+        Agent("a", instructions="Help patients.", tools=TOOLS, model=plain(chat(stage, *STORY_B)))
+    )
     result = run(agent)
-    assert "billing" in outputs(result)[0] and outputs(result)[1] == "2026-03-09T10:30" and ran == [SELECT]
+    assert "billing" in outputs(result)[0]
+    assert outputs(result)[1] == "2026-03-09T10:30"
+    assert ran == [SELECT]
     assert result.final_output == "On 9 March."
     told = stage.told(name)
-    assert [t for t in told if t.startswith("tool_call")] == ["tool_call/query_database/block", "tool_call/query_database/allow"]
-    assert told[0] == "input//allow" and told[-1] == "output//allow"
+    assert [t for t in told if t.startswith("tool_call")] == [
+        "tool_call/query_database/block",
+        "tool_call/query_database/allow",
+    ]
+    assert told[0] == "input//allow"
+    assert told[-1] == "output//allow"
     assert {e["path"] for e in stage.book(name)} == {"inspect/python/openai-agents"}
 
 
@@ -127,22 +139,29 @@ def test_streamed_too(stage: Stage) -> None:
         return result
 
     result = arun(main())
-    assert "billing" in outputs(result)[0] and ran == [SELECT] and result.final_output == "On 9 March."
+    assert "billing" in outputs(result)[0]
+    assert ran == [SELECT]
+    assert result.final_output == "On 9 March."
 
 
 def test_an_injection_never_reaches_the_model_from_a_tool_or_its_error(stage: Stage) -> None:
     name = stage.agent()
     with in_front_of(stage.provider) as provider:
-        model = plain(chat(stage, [("read_document", {"name": "poisoned"}), ("fails", {"why": "x"})], "Done.", url=provider.url))
+        model = plain(
+            chat(stage, [("read_document", {"name": "poisoned"}), ("fails", {"why": "x"})], "Done.", url=provider.url)
+        )
         result = run(stage.guard(name).wrap(Agent("a", tools=[*TOOLS, fails], model=model)))
-        assert "maintenance mode" not in "".join(provider.bodies) and result.final_output == "Done."
+        assert "maintenance mode" not in "".join(provider.bodies)
+        assert result.final_output == "Done."
     assert {"tool_result/read_document/block", "tool_result/fails/block"} <= set(stage.told(name))
 
 
 def test_parallel_calls_are_judged_one_by_one_and_secrets_redacted(stage: Stage) -> None:
     calls = [
-        ("query_database", {"query": "SELECT * FROM billing"}), ("query_database", {"query": SELECT}),
-        ("send_note", {"text": f"use {SECRET} now"}), ("read_document", {"name": "secret"}),
+        ("query_database", {"query": "SELECT * FROM billing"}),
+        ("query_database", {"query": SELECT}),
+        ("send_note", {"text": f"use {SECRET} now"}),
+        ("read_document", {"name": "secret"}),
     ]
     result = run(stage.guard().wrap(Agent("a", tools=TOOLS, model=plain(chat(stage, calls, "Done.")))))
     assert sorted(ran) == sorted([SELECT, "use [REDACTED:secret] now", "secret"])
@@ -152,7 +171,11 @@ def test_parallel_calls_are_judged_one_by_one_and_secrets_redacted(stage: Stage)
 @pytest.mark.parametrize("use", ["run", "stream"])
 def test_a_denied_input_stops_the_run_before_it_starts(stage: Stage, use: str) -> None:
     with in_front_of(stage.provider) as provider:
-        agent = stage.guard().wrap(Agent("a", tools=TOOLS, model=plain(chat(stage, [("send_note", {"text": "x"})], "Hello.", url=provider.url))))
+        agent = stage.guard().wrap(
+            Agent(
+                "a", tools=TOOLS, model=plain(chat(stage, [("send_note", {"text": "x"})], "Hello.", url=provider.url))
+            )
+        )
 
         async def main() -> None:
             if use == "run":
@@ -165,7 +188,8 @@ def test_a_denied_input_stops_the_run_before_it_starts(stage: Stage, use: str) -
             arun(asyncio.wait_for(main(), 30))
         if not _RAISES:
             assert isinstance(stopped.value.guardrail_result.output.output_info, GuardBlocked)
-        assert provider.bodies == [] and ran == []
+        assert provider.bodies == []
+        assert ran == []
 
 
 def test_a_denied_output_raises(stage: Stage) -> None:
@@ -188,7 +212,8 @@ def test_a_guarded_client_judges_tokens_on_the_way(stage: Stage, model: Any) -> 
 
     agent = guard.wrap(Agent("a", model=model(stage, f"A long story. Ask {MAIL} about it, and read on.")))
     assert arun(stream(agent)) == "A long story. Ask [REDACTED:pii] about it, and read on."
-    assert MAIL not in "".join(seen) and len(seen) > 5
+    assert MAIL not in "".join(seen)
+    assert len(seen) > 5
     seen.clear()
     agent = guard.wrap(Agent("a", model=model(stage, f"Here it comes: the key is {SECRET}, take it.")))
     with pytest.raises(GuardBlocked):
@@ -213,21 +238,27 @@ def test_agents_that_are_handed_over_to_are_guarded_in_circles_too(stage: Stage)
     first = Agent("first", handoffs=[second], model=plain(chat(stage, [("transfer_to_second", {})])))
     second.handoffs = [first]
     result = run(stage.guard(name).wrap(first))
-    assert ran == [] and result.final_output == "Done."
+    assert ran == []
+    assert result.final_output == "Done."
     told = stage.told(name)
-    assert "tool_call/transfer_to_second/allow" in told and "tool_call/query_database/block" in told
-    assert len(second.tools) == 3 and second.tools[0] is query_database  # the original stays as it is
+    assert "tool_call/transfer_to_second/allow" in told
+    assert "tool_call/query_database/block" in told
+    assert len(second.tools) == 3
+    assert second.tools[0] is query_database
 
 
 def test_agents_that_are_tools_are_guarded(stage: Stage) -> None:
     name = stage.agent()
     inner = Agent("inner", tools=TOOLS, model=plain(chat(stage, *STORY_B)))
     outer = Agent(
-        "outer", tools=[inner.as_tool("ask_colleague", "Asks a colleague.")],
+        "outer",
+        tools=[inner.as_tool("ask_colleague", "Asks a colleague.")],
         model=plain(chat(stage, [("ask_colleague", {"input": "When?"})], "Done.")),
     )
     result = run(stage.guard(name).wrap(outer))
-    assert ran == [SELECT] and outputs(result) == ["On 9 March."] and result.final_output == "Done."
+    assert ran == [SELECT]
+    assert outputs(result) == ["On 9 March."]
+    assert result.final_output == "Done."
     assert {"tool_call/ask_colleague/allow", "tool_call/query_database/block"} <= set(stage.told(name))
 
 
@@ -249,7 +280,9 @@ def test_a_local_shell_is_judged(stage: Stage) -> None:
         ran.append("shell")
         return f"key {SECRET}"
 
-    agent = stage.guard(name).wrap(Agent("a", tools=[LocalShellTool(executor=execute)], model=plain(chat(stage, "Hello."))))
+    agent = stage.guard(name).wrap(
+        Agent("a", tools=[LocalShellTool(executor=execute)], model=plain(chat(stage, "Hello.")))
+    )
 
     class Action:
         def model_dump(self, **_: Any) -> Any:
@@ -261,7 +294,8 @@ def test_a_local_shell_is_judged(stage: Stage) -> None:
 
         ctx_wrapper = None
 
-    assert arun(agent.tools[0].executor(Request())) == "key [REDACTED:secret]" and ran == ["shell"]
+    assert arun(agent.tools[0].executor(Request())) == "key [REDACTED:secret]"
+    assert ran == ["shell"]
     stage.kill(name)
     assert "killed" in arun(agent.tools[0].executor(Request())).lower() or ran == ["shell"]
     assert ran == ["shell"]
@@ -273,14 +307,21 @@ def test_mcp_servers_are_guarded(stage: Stage) -> None:
 
     async def main() -> Any:
         async with MCPServerStdio(params=params, name="crm", client_session_timeout_seconds=30) as server:
-            calls = [("read_document", {"name": "poisoned"}), ("delete_everything", {}), ("echo", {"text": f"use {SECRET}"})]
+            calls = [
+                ("read_document", {"name": "poisoned"}),
+                ("delete_everything", {}),
+                ("echo", {"text": f"use {SECRET}"}),
+            ]
             agent = stage.guard(name).wrap(Agent("a", mcp_servers=[server], model=plain(chat(stage, calls, "Done."))))
             return await Runner.run(agent, "Go."), [t.name for t in await server.list_tools()]
 
     result, tools = arun(main())
-    assert "poisonous" not in tools and "echo" in tools
+    assert "poisonous" not in tools
+    assert "echo" in tools
     said = outputs(result)
-    assert "maintenance mode" not in said[0] and "nobody deletes" in said[1] and "[REDACTED:secret]" in said[2]
+    assert "maintenance mode" not in said[0]
+    assert "nobody deletes" in said[1]
+    assert "[REDACTED:secret]" in said[2]
     (denied,) = [e for e in stage.book(name, kind="tool_call") if e["decision"] == "block"]
     assert denied["tool"]["server"] == "crm"
 
@@ -310,7 +351,9 @@ def test_a_cancelled_run_ends(stage: Stage) -> None:
             await asyncio.sleep(60)
             return "never"
 
-        agent = stage.guard().wrap(Agent("a", tools=[waits], model=plain(chat(stage, [("waits", {"why": "x"})], "Done."))))
+        agent = stage.guard().wrap(
+            Agent("a", tools=[waits], model=plain(chat(stage, [("waits", {"why": "x"})], "Done.")))
+        )
         task = asyncio.ensure_future(Runner.run(agent, "Go."))
         await asyncio.wait_for(begun.wait(), 30)
         task.cancel()
@@ -332,4 +375,6 @@ def test_a_retried_model_call_is_judged_again_and_a_block_is_not_retried(stage: 
 def test_without_a_server_tools_do_not_run(stage: Stage) -> None:
     guard = stage.guard(url="http://127.0.0.1:9", budget=0.25)
     result = run(guard.wrap(Agent("a", tools=TOOLS, model=plain(chat(stage, [("send_note", {"text": "x"})], "Done.")))))
-    assert ran == [] and "could not be asked" in outputs(result)[0] and result.final_output == "Done."
+    assert ran == []
+    assert "could not be asked" in outputs(result)[0]
+    assert result.final_output == "Done."

@@ -15,7 +15,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import OrderedDict
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
 
@@ -110,7 +111,9 @@ class _Hooks:
             reason = "The arguments hold data that may not be used there. Call the tool without it."
         return {
             "hookSpecificOutput": {
-                "hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": reason,
+                "hookEventName": "PreToolUse",
+                "permissionDecision": "deny",
+                "permissionDecisionReason": reason,
             }
         }
 
@@ -137,7 +140,11 @@ class _Hooks:
     async def post_tool_use_failure(self, given: Any, _: Any, __: Any) -> dict[str, Any]:
         """Judges what a failed tool says: it cannot be replaced, so a denied one ends the run."""
         said = Question(
-            "tool_result", str(given.get("error") or ""), tool=_tool(given), context=self._task(given), thread=_thread(given)
+            "tool_result",
+            str(given.get("error") or ""),
+            tool=_tool(given),
+            context=self._task(given),
+            thread=_thread(given),
         )
         ruling = await self._ask(said)
         if ruling.denied or ruling.content is not None:

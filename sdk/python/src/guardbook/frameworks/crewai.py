@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import threading
 from collections import OrderedDict
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from crewai import hooks
 from crewai.hooks import llm_hooks, tool_hooks
 
 from ..decision import Decision, Tool
@@ -36,12 +37,10 @@ _BLOCKED = "Tool execution blocked by hook. Tool: "
 #: Where CrewAI's models keep their clients, by version.
 _CLIENTS = ("client", "async_client", "_client", "_async_client")
 
-_HookAborted: Any = getattr(hooks, "HookAborted", None)
-if _HookAborted is None:
-    try:
-        from crewai.hooks.dispatch import HookAborted as _HookAborted
-    except ImportError:  # before 1.15.3
-        _HookAborted = None
+try:
+    _HookAborted: Any = importlib.import_module("crewai.hooks.dispatch").HookAborted
+except ImportError:  # before 1.15.3
+    _HookAborted = None
 
 
 def guard_crew(guard: Any) -> CrewHooks:
@@ -190,7 +189,7 @@ class CrewHooks:
             llm.stream = False
         task, thread = _task(context), _thread(context)
         asked = [_question(m, task, thread) for m in messages]
-        for m, question, ruling in zip(messages, asked, self.judge.ask_new(*asked, one=True)):
+        for m, question, ruling in zip(messages, asked, self.judge.ask_new(*asked, one=True), strict=True):
             if ruling.denied:
                 if question.kind != "tool_result":
                     return self._blocked(ruling)
@@ -237,7 +236,9 @@ def _question(message: Any, task: str, thread: str | None) -> Question:
         return Question("input", json_text(message), role="user", context=task, thread=thread)
     role, parts = str(message.get("role") or "user"), parts_of(message.get("content"))
     if role in ("tool", "function"):
-        return Question("tool_result", parts, tool=Tool(str(message.get("name") or "tool")), context=task, thread=thread)
+        return Question(
+            "tool_result", parts, tool=Tool(str(message.get("name") or "tool")), context=task, thread=thread
+        )
     role = {"system": "system", "developer": "system", "assistant": "assistant"}.get(role, "user")
     return Question("input", parts, role=role, context="" if role == "system" else task, thread=thread)
 
@@ -256,8 +257,8 @@ def _task(context: Any) -> str:
 
 def _thread(context: Any) -> str | None:
     """The crew's run has no id of its own; a crew has one."""
-    crew = getattr(context, "crew", None)
-    return str(crew.id) if getattr(crew, "id", None) else None
+    crew_id = getattr(getattr(context, "crew", None), "id", None)
+    return str(crew_id) if crew_id else None
 
 
 def _goes_through(llm: Any) -> bool:

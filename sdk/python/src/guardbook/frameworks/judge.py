@@ -12,8 +12,9 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 from .. import scope
 from ..decision import Content, Decision, Interaction, Kind, Tool
@@ -112,7 +113,9 @@ class Judge:
     a change of policy or a kill reaches old texts, too. Denials are never kept.
     """
 
-    def __init__(self, guard: Any, via: str, *, keep: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, guard: Any, via: str, *, keep: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.guard = guard
         self.via = via
         self._keep = keep
@@ -137,7 +140,7 @@ class Judge:
                 answers = _rule(asked, decisions)
             except Exception as err:
                 answers = [_failed(q, err) for q in asked]
-            for i, ruling in zip(part, answers):
+            for i, ruling in zip(part, answers, strict=True):
                 rulings[i] = ruling
         return rulings
 
@@ -151,7 +154,7 @@ class Judge:
                 answers = _rule(asked, decisions)
             except Exception as err:
                 answers = [_failed(q, err) for q in asked]
-            for i, ruling in zip(part, answers):
+            for i, ruling in zip(part, answers, strict=True):
                 rulings[i] = ruling
         return rulings
 
@@ -197,7 +200,7 @@ class Judge:
         self, questions: Sequence[Question], known: dict[int, Ruling], asked: Sequence[int], answers: Sequence[Ruling]
     ) -> list[Ruling]:
         rulings = dict(known)
-        for i, ruling in zip(asked, answers):
+        for i, ruling in zip(asked, answers, strict=True):
             rulings[i] = ruling
             self.learn(questions[i], ruling)
         return [rulings.get(i, Ruling()) for i in range(len(questions))]
@@ -222,7 +225,7 @@ def _failed(question: Question, err: Exception) -> Ruling:
     if isinstance(err, GuardError):
         return Ruling(error=err)
     failed = GuardUnavailable(
-        f"Guardbook could not rule on this {question.kind.replace('_', ' ')}: {type(err).__name__}. It is not let through."
+        f"Guardbook could not rule on this {question.kind.replace('_', ' ')} ({type(err).__name__}): it may not pass."
     )
     failed.__cause__ = err
     return Ruling(error=failed)
@@ -291,7 +294,7 @@ def put_back(content: Any, parts: Any, asked: Sequence[Mapping[str, Any]] | None
     if len(parts) != len(content):
         return text_of(parts)
     out: list[Any] = []
-    for block, part, was in zip(content, parts, parts_of(content) if asked is None else asked):
+    for block, part, was in zip(content, parts, parts_of(content) if asked is None else asked, strict=True):
         if part.get("type") != "text" or part == was:
             out.append(block)
         elif isinstance(block, str):
@@ -313,4 +316,3 @@ def text_of(parts: Any) -> str:
 def task_of(*texts: str) -> str:
     """What the agent works on, for the decision's context: at most 64 KiB."""
     return "\n\n".join(t for t in texts if t)[: 64 << 10]
-

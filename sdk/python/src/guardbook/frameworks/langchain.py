@@ -12,9 +12,11 @@ hands tokens to the application before any middleware sees them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -72,7 +74,9 @@ class GuardMiddleware(AgentMiddleware):
             with self._judge.conversation(thread):
                 if is_guarded_client(request.model):
                     return await handler(request)
-                rulings = await self._judge.aask_new(*_definitions(request.tools, thread, user)) if request.tools else []
+                rulings = (
+                    await self._judge.aask_new(*_definitions(request.tools, thread, user)) if request.tools else []
+                )
                 return await handler(self._guarded(request, _kept(request.tools, rulings), thread, user))
         except GuardBlocked as blocked:
             return self._answer(blocked)
@@ -81,7 +85,9 @@ class GuardMiddleware(AgentMiddleware):
         # Tools with a name run in the ToolNode, where wrap_tool_call judges them; the
         # rest (the form of a structured answer, a provider's own tools) does not.
         local = frozenset(t.name for t in request.tools if hasattr(t, "name"))
-        hooks = _Hooks(self._judge, thread=thread, user=user, elsewhere=local, structured=request.response_format is not None)
+        hooks = _Hooks(
+            self._judge, thread=thread, user=user, elsewhere=local, structured=request.response_format is not None
+        )
         return request.override(model=_subclassed(request.model, hooks), tools=tools)
 
     def _answer(self, blocked: GuardBlocked) -> AIMessage:
@@ -144,16 +150,14 @@ def _definition(tool: Any) -> str:
     if isinstance(tool, Mapping):
         return json_text(tool)
     said = {"name": _tool_name(tool), "description": getattr(tool, "description", "")}
-    try:
+    with contextlib.suppress(Exception):  # without a readable schema, it still has a name and a description
         said["parameters"] = tool.tool_call_schema if isinstance(tool.tool_call_schema, dict) else tool.args
-    except Exception:  # a tool without a readable schema still has a name and a description
-        pass
     return json_text(said)
 
 
 def _kept(tools: Sequence[Any], rulings: Sequence[Ruling]) -> list[Any]:
     """The tools without those whose definition is denied: the model never hears of them."""
-    return [t for t, r in zip(tools, rulings) if not r.denied]
+    return [t for t, r in zip(tools, rulings, strict=True) if not r.denied]
 
 
 # A tool call and what comes of it.
@@ -173,7 +177,13 @@ class _Call:
         call = request.tool_call
         thread, user = _identity(getattr(getattr(request, "runtime", None), "config", None))
         state = request.state
-        messages = state.get("messages") if isinstance(state, Mapping) else state if isinstance(state, list) else getattr(state, "messages", None)
+        messages = (
+            state.get("messages")
+            if isinstance(state, Mapping)
+            else state
+            if isinstance(state, list)
+            else getattr(state, "messages", None)
+        )
         return cls(request, str(call["name"]), str(call.get("id") or ""), _task(messages or []), thread, user)
 
     def tool(self) -> Tool:
@@ -204,7 +214,7 @@ class _Call:
 
     def obeyed(self, result: Any, asked: Sequence[Question], rulings: Sequence[Ruling], judge: Judge) -> Any:
         """The result as the rulings let it through."""
-        for question, ruling in zip(asked, rulings):
+        for question, ruling in zip(asked, rulings, strict=True):
             judge.learn(question, ruling)
         left = list(rulings)
         out = []
@@ -235,7 +245,7 @@ class _Call:
         messages, rest = _messages(item), _rest(item)
         new = {
             id(m): m.model_copy(update={"content": put_back(m.content, r.content)})
-            for m, r in zip(messages, rulings)
+            for m, r in zip(messages, rulings, strict=False)
             if r.content is not None
         }
         update: dict[str, Any] = dict(item.update) if isinstance(item.update, Mapping) else dict(item.update or ())
@@ -244,7 +254,7 @@ class _Call:
                 update[key] = [new.get(id(m), m) for m in value]
             elif id(value) in new:
                 update[key] = new[id(value)]
-        for (key, value), ruling in zip(rest.items(), rulings[len(messages) :]):
+        for (key, value), ruling in zip(rest.items(), rulings[len(messages) :], strict=True):
             if ruling.content is not None:
                 update[key] = put_back(value, ruling.content)
         return replace(item, update=update)
@@ -340,20 +350,31 @@ class _Hooks:
                 name = m.name or names.get(m.tool_call_id, "") or "tool"
                 asked.append(result_question(name, parts, task, thread, user))
             else:
-                role = {"system": "system", "developer": "system", "ai": "assistant", "AIMessageChunk": "assistant"}.get(m.type, "user")
-                asked.append(Question("input", parts, role=role, context="" if role == "system" else task, thread=thread, user=user))
+                role = {
+                    "system": "system",
+                    "developer": "system",
+                    "ai": "assistant",
+                    "AIMessageChunk": "assistant",
+                }.get(m.type, "user")
+                asked.append(
+                    Question(
+                        "input", parts, role=role, context="" if role == "system" else task, thread=thread, user=user
+                    )
+                )
         if not self.elsewhere and isinstance(kwargs.get("tools"), (list, tuple)):
             asked = _definitions(kwargs["tools"], thread, user) + asked
         return asked
 
-    def before(self, messages: Sequence[BaseMessage], kwargs: dict[str, Any], rulings: Sequence[Ruling]) -> list[BaseMessage]:
+    def before(
+        self, messages: Sequence[BaseMessage], kwargs: dict[str, Any], rulings: Sequence[Ruling]
+    ) -> list[BaseMessage]:
         """The messages as they may be sent; a denied result becomes an error result,
         anything else that is denied raises."""
         extra = len(rulings) - len(messages)
         if extra:
             kwargs["tools"] = _kept(kwargs["tools"], rulings[:extra])
         out = []
-        for m, ruling in zip(messages, rulings[extra:]):
+        for m, ruling in zip(messages, rulings[extra:], strict=True):
             if ruling.denied and isinstance(m, ToolMessage):
                 m = m.model_copy(update={"content": ruling.message, "status": "error", "artifact": None})
             elif ruling.obey().content is not None:
@@ -372,7 +393,9 @@ class _Hooks:
                 if self.structured:
                     asked.append(Question("output", json_text(call["args"]), context=task, thread=thread, user=user))
                 else:
-                    tool = Tool(str(call["name"]), arguments=arguments_of(call["args"]), call_id=str(call.get("id") or ""))
+                    tool = Tool(
+                        str(call["name"]), arguments=arguments_of(call["args"]), call_id=str(call.get("id") or "")
+                    )
                     asked.append(Question("tool_call", tool=tool, context=task, thread=thread, user=user))
         return asked
 
@@ -385,8 +408,12 @@ class _Hooks:
             texts, calls = _said(message), self._calls(message)
             mine, left = left[: len(texts)], left[len(texts) :]
             theirs, left = left[: len(calls)], left[len(calls) :]
-            if any(r.content is not None for r in mine) or any(r.content is not None or r.arguments is not None for r in theirs):
-                generation = self._redacted(generation, mine, dict(zip((c.get("id") for c in calls), theirs)))
+            if any(r.content is not None for r in mine) or any(
+                r.content is not None or r.arguments is not None for r in theirs
+            ):
+                generation = self._redacted(
+                    generation, mine, dict(zip((c.get("id") for c in calls), theirs, strict=True))
+                )
             generations.append(generation)
         return result.model_copy(update={"generations": generations})
 
@@ -417,13 +444,20 @@ class _Hooks:
             new_calls.append(call)
         inputs = {c.get("id"): c["args"] for c in new_calls}
         if isinstance(content, list):  # where calls stand a second time
-            content = [{**b, "input": inputs[b["id"]]} if isinstance(b, dict) and b.get("type") == "tool_use" and b.get("id") in inputs else b for b in content]
+            content = [
+                {**b, "input": inputs[b["id"]]}
+                if isinstance(b, dict) and b.get("type") == "tool_use" and b.get("id") in inputs
+                else b
+                for b in content
+            ]
         update["content"], update["tool_calls"] = content, new_calls
         info = {k: v for k, v in (generation.generation_info or {}).items() if k != "logprobs"}
         return ChatGeneration(message=message.model_copy(update=update), generation_info=info)
 
 
-def result_question(name: str, parts: list[dict[str, Any]], context: str, thread: str | None, user: str | None) -> Question:
+def result_question(
+    name: str, parts: list[dict[str, Any]], context: str, thread: str | None, user: str | None
+) -> Question:
     """The question about what a tool gave back, put the same way wherever it is asked."""
     return Question("tool_result", parts, tool=Tool(name), context=context, thread=thread, user=user)
 
@@ -464,7 +498,7 @@ def _call_names(messages: Sequence[BaseMessage]) -> dict[str, str]:
 def _subclassed(model: Any, hooks: _Hooks) -> Any:
     """A copy of a model that judges inside its own _generate, where neither callbacks
     nor streams have seen the answer yet. It stays an instance of the model's class."""
-    cls = getattr(type(model), "guardbook_base", type(model))
+    cls: Any = getattr(type(model), "guardbook_base", type(model))
     tags = [*(model.tags or []), "nostream"] if "nostream" not in (model.tags or []) else model.tags
     copy = model.model_copy(update={"disable_streaming": True, "tags": tags})
     object.__setattr__(copy, "__class__", _subclass(cls))
@@ -482,7 +516,9 @@ def _subclass(cls: Any) -> Any:
         result = cls._generate(self, sent, stop=stop, **kwargs)
         return hooks.after(result, hooks.judge.ask(*hooks.answers(result, sent)))
 
-    async def agenerate(self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
+    async def agenerate(
+        self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
         if not own_async:  # runs _generate, ours, in a thread
             return await BaseChatModel._agenerate(self, messages, stop=stop, **kwargs)
         hooks: _Hooks = self.__dict__["guardbook_hooks"]
@@ -527,4 +563,3 @@ def _chunk(result: ChatResult) -> ChatGenerationChunk:
             id=message.id,
         )
     )
-

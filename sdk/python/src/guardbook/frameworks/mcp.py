@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from ..decision import Tool
 from ..errors import GuardError
@@ -25,7 +26,11 @@ __all__ = ["guard_server", "guard_session"]
 VIA = "python/mcp"
 
 #: Results that hold what a server wrote and a model reads, besides those of tools.
-_READ = {"resources/read": ("contents",), "prompts/get": ("messages", "description"), "completion/complete": ("completion",)}
+_READ = {
+    "resources/read": ("contents",),
+    "prompts/get": ("messages", "description"),
+    "completion/complete": ("completion",),
+}
 #: Lists of names and descriptions, by the member that holds them.
 _LISTS = {
     "tools/list": "tools",
@@ -64,7 +69,10 @@ def guard_server(judge: Judge, server: Any) -> None:
 
     async def call(tool_name: str, arguments: Any = None, *args: Any, **kwargs: Any) -> Any:
         return await guarded.call(
-            tool_name, dict(arguments or {}), types.CallToolResult, lambda new: call_tool(tool_name, new, *args, **kwargs)
+            tool_name,
+            dict(arguments or {}),
+            types.CallToolResult,
+            lambda new: call_tool(tool_name, new, *args, **kwargs),
         )
 
     async def tools(*args: Any, **kwargs: Any) -> Any:
@@ -99,7 +107,12 @@ class _Server:
     # Tools.
 
     async def call(
-        self, name: str, arguments: dict[str, Any], result_type: Any, send: Callable[[Any], Awaitable[Any]], answers: Any = None
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        result_type: Any,
+        send: Callable[[Any], Awaitable[Any]],
+        answers: Any = None,
     ) -> Any:
         """Calls a tool if it may be called, and returns what may be read of its result."""
         if name in self._refused:
@@ -133,7 +146,7 @@ class _Server:
             return result
         if rulings[0].content is not None:
             raw["content"] = _blocks_back(blocks, rulings[0].content)
-        for (key, value), ruling in zip(rest.items(), rulings[1:]):
+        for (key, value), ruling in zip(rest.items(), rulings[1:], strict=True):
             if ruling.content is None:
                 continue
             new = _same_shape(value, text_of(ruling.content))
@@ -149,11 +162,11 @@ class _Server:
             *(Question("tool_definition", json_text(d), tool=self._tool(str(d.get("name") or member))) for d in dumped)
         )
         if member == "tools":
-            for d, ruling in zip(dumped, rulings):
+            for d, ruling in zip(dumped, rulings, strict=True):
                 self._refused.pop(str(d["name"]), None)
                 if ruling.denied:
                     self._refused[str(d["name"])] = ruling.message
-        return [t for t, r in zip(found, rulings) if not r.denied]
+        return [t for t, r in zip(found, rulings, strict=True) if not r.denied]
 
     # What servers write besides.
 
@@ -166,7 +179,7 @@ class _Server:
         raw = result.model_dump(by_alias=True, mode="json", exclude_none=True)
         members = [m for m in (*_READ[method], "inputRequests") if raw.get(m)]
         asked = [Question("tool_result", parts_of(json_text(raw[m])), tool=self._tool(method)) for m in members]
-        for member, ruling in zip(members, await self._judge.aask(*asked)):
+        for member, ruling in zip(members, await self._judge.aask(*asked), strict=True):
             if ruling.obey().content is not None:
                 new = _same_shape(raw[member], text_of(ruling.content))
                 if new is None:
@@ -229,7 +242,10 @@ class _Session(_Server):
     def guard_callbacks(self) -> None:
         """Judges what the server asks of the client's model and of its user, and what
         they answer. Callbacks that nobody set stay as they are: they refuse."""
-        for name, asks in (("_sampling_callback", "sampling/createMessage"), ("_elicitation_callback", "elicitation/create")):
+        for name, asks in (
+            ("_sampling_callback", "sampling/createMessage"),
+            ("_elicitation_callback", "elicitation/create"),
+        ):
             callback = getattr(self._session, name, None)
             if callback is not None and not getattr(callback, "__module__", "").startswith("mcp.client.session"):
                 setattr(self._session, name, self._callback(callback, asks))
@@ -267,7 +283,7 @@ def _texts_only(block: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _blocks_back(blocks: Sequence[Mapping[str, Any]], parts: Any) -> list[Mapping[str, Any]]:
     out: list[Mapping[str, Any]] = []
-    for block, old, new in zip(blocks, _block_parts(blocks), parts):
+    for block, old, new in zip(blocks, _block_parts(blocks), parts, strict=True):
         if old == new:
             out.append(block)
         elif block.get("type") == "text":

@@ -19,7 +19,8 @@ import copy
 import functools
 import importlib.util
 import inspect
-from typing import Any, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from agents import Agent, Handoff, handoff
 from agents.guardrail import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
@@ -86,7 +87,8 @@ class _Walk:
             *agent.input_guardrails,
         ]
         agent.output_guardrails = [
-            *agent.output_guardrails, OutputGuardrail(guardrail_function=self._output(agent), name="guardbook")
+            *agent.output_guardrails,
+            OutputGuardrail(guardrail_function=self._output(agent), name="guardbook"),
         ]
 
     # Tools.
@@ -106,8 +108,8 @@ class _Walk:
             return guarded
         if not through:
             raise GuardError(
-                f"the tool {tool.name!r} runs where this SDK has no hook for it, so it can only be judged in the requests "
-                "to the model: guard the client, with set_default_openai_client(guard.wrap(AsyncOpenAI())), first"
+                f"the tool {tool.name!r} runs where this SDK has no hook for it, so it can only be judged in the "
+                "requests to the model: first guard the client, set_default_openai_client(guard.wrap(AsyncOpenAI()))"
             )
         return tool
 
@@ -117,7 +119,11 @@ class _Walk:
         @functools.wraps(invoke)
         async def guarded(context: ToolContext[Any], input: str) -> Any:
             return await self._run(
-                agent, tool.name, arguments_of(input), str(getattr(context, "tool_call_id", "") or ""), context,
+                agent,
+                tool.name,
+                arguments_of(input),
+                str(getattr(context, "tool_call_id", "") or ""),
+                context,
                 lambda new: invoke(context, input if new is None else json_text(new)),
             )
 
@@ -128,7 +134,7 @@ class _Walk:
 
         async def guarded(request: Any) -> Any:
             data = request.data
-            action = getattr(data, "action", None)
+            action: Any = getattr(data, "action", None) or data
             said = action.model_dump(mode="json", exclude_none=True) if hasattr(action, "model_dump") else vars(action)
             said = {k: v for k, v in said.items() if v is not None and k != "type"}
             call_id = str(getattr(data, "call_id", "") or "")
@@ -147,7 +153,9 @@ class _Walk:
     ) -> Any:
         """Runs a tool if it may run; what it gives back, or why not, is for the model."""
         thread, task = _thread(), _task_of(context, agent)
-        called = Question("tool_call", tool=Tool(name, arguments=arguments, call_id=call_id), context=task, thread=thread)
+        called = Question(
+            "tool_call", tool=Tool(name, arguments=arguments, call_id=call_id), context=task, thread=thread
+        )
         ruling = (await self._judge.aask(called))[0]
         if ruling.denied:
             return ruling.message
@@ -159,7 +167,9 @@ class _Walk:
         except GuardError as err:
             return str(err)
         parts = _output_parts(result)
-        ruling = (await self._judge.aask(Question("tool_result", parts, tool=Tool(name), context=task, thread=thread)))[0]
+        ruling = (await self._judge.aask(Question("tool_result", parts, tool=Tool(name), context=task, thread=thread)))[
+            0
+        ]
         if ruling.denied:
             return ruling.message
         if ruling.content is None:
@@ -176,7 +186,9 @@ class _Walk:
         async def invoked(context: Any, input: str) -> Any:
             task = _task_of(context, agent)
             tool = Tool(made.tool_name, arguments=arguments_of(input))
-            ruling = (await self._judge.aask(Question("tool_call", tool=tool, context=task, thread=_thread())))[0].obey()
+            ruling = (await self._judge.aask(Question("tool_call", tool=tool, context=task, thread=_thread())))[
+                0
+            ].obey()
             said = input if ruling.arguments is None else json_text(dict(ruling.arguments))
             return self.copied(await invoke(context, said))
 
