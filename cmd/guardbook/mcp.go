@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/guardbook/guardbook/access"
+	"github.com/guardbook/guardbook/client"
 	"github.com/guardbook/guardbook/gateway/mcp/stdio"
 	"github.com/guardbook/guardbook/local"
 )
@@ -52,10 +53,11 @@ func newMCPWrap(c *cli) *cobra.Command {
 			default:
 				return usageError("--on-unavailable is block or allow, not %q", unavailable)
 			}
-			find, err := c.mcpAddress(firstOf(agent, os.Getenv("GUARDBOOK_AGENT"), "mcp-"+plainName(o.Server)), agent != "")
+			find, spool, err := c.mcpAddress(firstOf(agent, os.Getenv("GUARDBOOK_AGENT"), "mcp-"+plainName(o.Server)), agent != "")
 			if err != nil {
 				return err
 			}
+			o.Spool = spool
 			o.Command, o.Find, o.In, o.Out, o.Err = args, find, c.in, c.out, newStderr(c.err)
 			o.Session = firstOf(o.Session, os.Getenv("GUARDBOOK_SESSION"))
 			// Not this command's context: the signals that end it are the MCP server's first.
@@ -88,32 +90,35 @@ func plainName(s string) string {
 }
 
 // mcpAddress says where a wrapper's decisions are made: at the server that the
-// environment names, else at this user's own one.
-func (c *cli) mcpAddress(agent string, named bool) (func(context.Context) (stdio.Address, error), error) {
-	if at := firstOf(c.url, os.Getenv("GUARDBOOK_URL")); at != "" {
-		key := os.Getenv("GUARDBOOK_KEY")
-		if key == "" {
-			return nil, usageError("GUARDBOOK_KEY is not set: the server at %s takes an agent's key; `guardbook agents create NAME` makes one", at)
-		}
-		if named {
-			return nil, usageError("--agent names an agent of this user's own server; at %s, the key says which agent it is", at)
-		}
-		return func(context.Context) (stdio.Address, error) { return stdio.Address{URL: at, Key: key}, nil }, nil
-	}
-	if err := access.CheckAgentName(agent); err != nil {
-		return nil, err
-	}
+// environment names, else at this user's own one; and where on disk it keeps what that
+// server could not be told.
+func (c *cli) mcpAddress(agent string, named bool) (func(context.Context) (stdio.Address, error), client.SpoolOptions, error) {
 	data := c.data
 	if data == "" {
 		dir, err := local.DefaultData()
 		if err != nil {
-			return nil, err
+			return nil, client.SpoolOptions{}, err
 		}
 		data = dir
 	}
 	data, err := filepath.Abs(data)
 	if err != nil {
-		return nil, err
+		return nil, client.SpoolOptions{}, err
+	}
+	spool := client.SpoolOptions{Dir: filepath.Join(data, "spool"), Agent: agent, Data: data}
+	if at := firstOf(c.url, os.Getenv("GUARDBOOK_URL")); at != "" {
+		key := os.Getenv("GUARDBOOK_KEY")
+		if key == "" {
+			return nil, spool, usageError("GUARDBOOK_KEY is not set: the server at %s takes an agent's key; `guardbook agents create NAME` makes one", at)
+		}
+		if named {
+			return nil, spool, usageError("--agent names an agent of this user's own server; at %s, the key says which agent it is", at)
+		}
+		spool.Agent, spool.URL, spool.Key = "", at, key
+		return func(context.Context) (stdio.Address, error) { return stdio.Address{URL: at, Key: key}, nil }, spool, nil
+	}
+	if err := access.CheckAgentName(agent); err != nil {
+		return nil, spool, err
 	}
 	return func(ctx context.Context) (stdio.Address, error) {
 		var out bytes.Buffer
@@ -129,7 +134,7 @@ func (c *cli) mcpAddress(agent string, named bool) (func(context.Context) (stdio
 			fmt.Fprintf(c.err, "guardbook: started for %s; `guardbook login-link --data %s --url %s` opens its dashboard\n", printable(s.Data), printable(s.Data), s.URL)
 		}
 		return stdio.Address{URL: s.URL, Key: s.Key}, nil
-	}, nil
+	}, spool, nil
 }
 
 // stderr is where the MCP server's own words go. A terminal gets them escaped, since

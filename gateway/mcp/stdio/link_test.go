@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/client"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/internal/testbed"
 	"github.com/guardbook/guardbook/gateway/mcp/pin"
@@ -39,7 +40,9 @@ func linked(t testing.TB) *keeper {
 	if err := <-tried; err != nil {
 		t.Fatal(err)
 	}
-	return &keeper{links: ls, mode: Block, budget: 10 * time.Second, record: newRecord("desk", "s-1")}
+	k := &keeper{links: ls, mode: Block, budget: 10 * time.Second, record: newRecord("desk", "s-1", client.SpoolOptions{Dir: t.TempDir(), URL: srv.URL, Key: testbed.Key}, slog.New(slog.DiscardHandler))}
+	t.Cleanup(func() { _ = k.record.close() }) // the server is gone by then
+	return k
 }
 
 func BenchmarkQuestion(b *testing.B) {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"sync"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/guardbook/guardbook/client"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/mcp"
 	"github.com/guardbook/guardbook/gateway/mcp/pin"
@@ -37,6 +39,10 @@ type Options struct {
 	Unavailable           Unavailable   // default Block
 	Budget                time.Duration // for one answer; default 5 s
 	Grace                 time.Duration // for each step of ending the server; default 1.5 s
+
+	// Spool says where on disk is kept what happened without a decision (Dir), and
+	// whose it is (Agent, URL and Key, or Data).
+	Spool client.SpoolOptions
 
 	In       io.Reader // from the MCP client
 	Out, Err io.Writer // to the MCP client, and to people
@@ -70,9 +76,14 @@ func Wrap(ctx context.Context, o Options) (code int, err error) {
 	tried := make(chan error, 1)
 	w.links = newLinks()
 	w.links.find, w.links.server, w.links.header = o.Find, o.Server, w.header()
-	w.links.linked = func(at Address) { go w.linked(ctx, at) }
+	w.links.linked = w.linked
 	w.links.stopped = w.killed
-	w.record = newRecord(o.Server, o.Session)
+	w.record = newRecord(o.Server, o.Session, o.Spool, slog.New(slog.NewTextHandler(o.Err, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	defer func() {
+		if closeErr := w.record.close(); closeErr != nil && w.child != nil {
+			w.say(closeErr.Error())
+		}
+	}()
 	w.keeper = &keeper{links: w.links, mode: o.Unavailable, budget: o.Budget, record: w.record}
 	w.session = mcp.NewSession(mcp.Options{
 		Keeper: w.keeper, Server: pin.Server{Name: o.Server}, Caller: gateway.Caller{Agent: "wrapped", Session: o.Session}, Path: via,
@@ -162,10 +173,8 @@ func (w *wrapper) header() http.Header {
 }
 
 // linked is called with each new link.
-func (w *wrapper) linked(ctx context.Context, at Address) {
-	if err := w.record.tell(ctx, at); err != nil {
-		w.say("what happened while Guardbook was away could not be told yet: " + err.Error())
-	}
+func (w *wrapper) linked(at Address) {
+	w.record.back(at)
 	if v := w.session.Version(); w.keeper.listRefused.Swap(false) && v != "" && v < modern {
 		_ = w.out.put([]byte(`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`), false) // a client that is gone asks for no list
 	}

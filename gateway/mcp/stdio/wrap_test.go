@@ -25,6 +25,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/client"
 	"github.com/guardbook/guardbook/clients"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/inspect"
@@ -58,6 +59,7 @@ func wrap() int {
 		Find: func(context.Context) (stdio.Address, error) {
 			return stdio.Address{URL: os.Getenv("GUARDBOOK_URL"), Key: os.Getenv("GUARDBOOK_KEY")}, nil
 		},
+		Spool:   client.SpoolOptions{Dir: os.Getenv("SPOOL"), URL: os.Getenv("GUARDBOOK_URL"), Key: os.Getenv("GUARDBOOK_KEY")},
 		Session: "s-1", Unavailable: stdio.Unavailable(os.Getenv("UNAVAILABLE")),
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 	})
@@ -163,9 +165,11 @@ type place struct {
 	*testbed.Bed
 	t    *testing.T
 	addr string
-	srv  *httptest.Server
-	door *stdio.Door
-	pins *pin.Store
+
+	spool string // of the wrappers
+	srv   *httptest.Server
+	door  *stdio.Door
+	pins  *pin.Store
 
 	account *clients.Clients
 }
@@ -179,7 +183,7 @@ func (a appender) Append(ctx context.Context, drafts ...guardbook.Draft) error {
 }
 
 func newPlace(t *testing.T) *place {
-	p := &place{Bed: testbed.New(t, testbed.Options{Policy: policy}), t: t, addr: "127.0.0.1:0"}
+	p := &place{Bed: testbed.New(t, testbed.Options{Policy: policy}), t: t, addr: "127.0.0.1:0", spool: t.TempDir()}
 	p.account = clients.New(clients.Options{Recorder: appender{p.Gateway.Guard()}})
 	p.up()
 	t.Cleanup(p.down)
@@ -215,7 +219,7 @@ func (p *place) command(part string, args ...string) *exec.Cmd {
 		p.t.Fatal(err)
 	}
 	cmd := exec.Command(self, append([]string{part}, args...)...)
-	cmd.Env = append(os.Environ(), "PART=wrap", "GUARDBOOK_URL=http://"+p.addr, "GUARDBOOK_KEY="+testbed.Key)
+	cmd.Env = append(os.Environ(), "PART=wrap", "SPOOL="+p.spool, "GUARDBOOK_URL=http://"+p.addr, "GUARDBOOK_KEY="+testbed.Key)
 	return cmd
 }
 
@@ -376,6 +380,27 @@ func TestWhatPassedUnguardedIsToldAfterwards(t *testing.T) {
 	if told["refused"] == 0 {
 		t.Errorf("told: %v", told)
 	}
+}
+
+// A wrapper that ends before the server is back leaves what it knows to the next one.
+func TestWhatOneWrapperCouldNotTellTheNextOneTells(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	cs := p.connect(nil)
+	p.down()
+	if r := call(t, cs, "note", map[string]any{"text": "2"}); !r.IsError {
+		t.Error("a call passed without a decision")
+	}
+	_ = cs.Close()
+	if n := len(testbed.Entries[guardbook.ClientEntry](t, p.Bed, guardbook.TypeClient)); n != 0 {
+		t.Fatalf("%d entries", n)
+	}
+	p.up()
+	p.connect(nil)
+	eventually(t, "the book has it", func() bool {
+		es := testbed.Entries[guardbook.ClientEntry](t, p.Bed, guardbook.TypeClient)
+		return len(es) > 0 && es[0].Event == "refused" && es[0].Tool != nil && es[0].Tool.Name == "note"
+	})
 }
 
 func TestAClientMayConnectWhileTheServerIsAway(t *testing.T) {
