@@ -1,7 +1,8 @@
 // Package standin is a stand-in for a model provider: a real HTTP server that
-// speaks OpenAI Chat Completions, Responses, Completions and Embeddings (Azure's paths
-// too) and Anthropic Messages, streamed and not, and plays turns from a script instead of asking a model. It is for the demo, tests
-// and benchmarks; it is no model and says so in every answer's "model".
+// speaks OpenAI's Chat Completions, Responses, Completions and Embeddings (on Azure's
+// paths, too) and Anthropic's Messages, streamed and not, and plays turns from a script
+// instead of asking a model. It is for the demo, tests and benchmarks; it is no model
+// and says so in every answer's "model".
 package standin
 
 import (
