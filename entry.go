@@ -358,7 +358,7 @@ const CanaryAgent = "guardbook-canary"
 
 // CanaryTypes lists the types of entry that a test interaction leaves, all with the
 // agent CanaryAgent. An alert about a missed one is no such entry.
-var CanaryTypes = []EntryType{TypeDecision, TypeStream, TypeRefusal, TypePassthrough, TypeCanary}
+var CanaryTypes = []EntryType{TypeDecision, TypeStream, TypeRefusal, TypePassthrough, TypeCanary, TypeTool}
 
 // CanaryEntry records one test interaction that the instance played through one of
 // its own entry paths, and what came of it.

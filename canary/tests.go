@@ -48,15 +48,22 @@ type request struct {
 	body            string // MARK is where the marker goes; MODEL is the model
 	planted         bool   // the marker is in the answer of the own upstream
 	inspect         bool   // there is no upstream
+	before          string // is sent first, in the same session
 }
 
 func (q request) send(ctx context.Context, p *Player, session string) outcome {
+	if q.before != "" {
+		first := q
+		first.body, first.before = q.before, ""
+		first.send(ctx, p, session)
+	}
 	body := strings.NewReplacer("MARK", Text(), "MODEL", model(q.kind, q.planted)).Replace(q.body)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.o.URL+q.url, strings.NewReader(body))
 	if err != nil {
 		return outcome{said: "the request could not be made", problem: "the request could not be made"}
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
 	req.Header.Set(gateway.HeaderKey, p.o.Keys.key)
 	req.Header.Set(gateway.HeaderSession, session)
 	resp, err := p.client.Do(req)
@@ -109,6 +116,9 @@ const (
 	messageClean  = `{"model":"MODEL","max_tokens":64,"messages":[{"role":"user","content":"hello"}]`
 	messageTools  = `,"tools":[{"name":"note","description":"Notes a text.","input_schema":{"type":"object","properties":{"text":{"type":"string"}}}}]`
 	streamed      = `,"stream":true}`
+
+	mcpURL    = "/mcp/" + guardbook.CanaryAgent
+	listTools = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 )
 
 // requests lists what is played. coverage/matrix.yaml says which cells of the matrix
@@ -149,6 +159,10 @@ var requests = []request{
 	{path: "anthropic/messages", cell: "user text, streamed", url: messagesURL, kind: input, body: messageUser + streamed},
 	{path: "anthropic/count_tokens", cell: "user text", url: messagesURL + "/count_tokens", kind: input, body: `{"model":"MODEL","messages":[{"role":"user","content":"MARK"}]}`},
 	{path: "anthropic/batches", cell: "user text", url: messagesURL + "/batches", kind: input, body: `{"requests":[{"custom_id":"test","params":` + messageUser + `}}]}`},
+
+	{path: "mcp/tools/call", cell: "arguments of a call", url: mcpURL, kind: call, before: listTools, body: `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"note","arguments":{"text":"MARK"}}}`},
+	{path: "mcp/tools/call", cell: "text of a result", url: mcpURL, kind: result, before: listTools, body: `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"say","arguments":{}}}`, planted: true},
+	{path: "mcp/resources/read", cell: "text of a resource", url: mcpURL, kind: result, body: `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"canary://page"}}`, planted: true},
 
 	{path: "inspect", cell: "input", url: "/v1/inspect", kind: input, body: `{"kind":"input","content":"MARK"}`, inspect: true},
 	{path: "inspect", cell: "tool_call", url: "/v1/inspect", kind: call, body: `{"kind":"tool_call","tool":{"name":"note","arguments":{"text":"MARK"}}}`, inspect: true},

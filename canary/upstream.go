@@ -2,6 +2,7 @@ package canary
 
 import (
 	"bytes"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"fmt"
 	"io"
@@ -67,7 +68,12 @@ func (u upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w := &answer{header: http.Header{}}
 	_, api, _ := strings.Cut(r.URL.Path, "/v1/")
+	if r.URL.Path == "/mcp" {
+		api = "mcp"
+	}
 	switch api {
+	case "mcp":
+		w.json(mcpAnswer(body))
 	case "messages/count_tokens":
 		w.json(`{"input_tokens":1}`)
 	case "messages/batches":
@@ -97,6 +103,38 @@ func (u upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 		Status: fmt.Sprintf("%d %s", w.status, http.StatusText(w.status)), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: w.header, Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()), Request: r,
 	}, nil
+}
+
+// mcpAnswer is what the tests' MCP server says to a message.
+func mcpAnswer(body []byte) string {
+	var q struct {
+		ID     jsontext.Value `json:"id"`
+		Method string         `json:"method"`
+		Params struct {
+			Name string `json:"name"`
+		} `json:"params"`
+	}
+	if err := json.Unmarshal(body, &q); err != nil || len(q.ID) == 0 {
+		return `{}`
+	}
+	text := func(s string) string {
+		b, _ := json.Marshal(s) // strings marshal
+		return string(b)
+	}
+	result := `{}`
+	switch {
+	case q.Method == "tools/list":
+		// An instance pins these definitions at its first start: another text here would
+		// be a changed tool to it.
+		result = `{"tools":[{"name":"note","description":"Notes a text.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}}}},{"name":"say","description":"Says a text.","inputSchema":{"type":"object"}}]}`
+	case q.Method == "tools/call" && q.Params.Name == "say":
+		result = `{"content":[{"type":"text","text":` + text(Text()) + `}]}`
+	case q.Method == "tools/call":
+		result = `{"content":[{"type":"text","text":"Noted."}]}`
+	case q.Method == "resources/read":
+		result = `{"contents":[{"uri":"canary://page","text":` + text(Text()) + `}]}`
+	}
+	return `{"jsonrpc":"2.0","id":` + string(q.ID) + `,"result":` + result + `}`
 }
 
 // answer is an answer in memory.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/canary"
 	"github.com/guardbook/guardbook/gateway/mcp"
 	"github.com/guardbook/guardbook/gateway/mcp/pin"
 	"github.com/guardbook/guardbook/gateway/mcp/stdio"
@@ -64,7 +65,7 @@ func (i *Instance) serveMCP(mux *http.ServeMux, doors map[string]http.Handler) e
 		servers[name] = streamable.Upstream{URL: s.URL, Headers: s.Headers}
 	}
 	h, err := streamable.New(streamable.Options{
-		Gateway: i.gateway, Servers: servers, Log: i.log, Stopping: i.stopping,
+		Gateway: i.gateway, Servers: servers, Log: i.log, Stopping: i.stopping, Canary: canary.Upstream(),
 		Keeper: func(tenant string) mcp.Keeper {
 			return &mcp.Local{Guard: i.gateway.Guard(), Pins: i.mcp.pins, Tenant: tenant, Log: i.log}
 		},

@@ -2,6 +2,7 @@ package streamable
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -42,15 +43,24 @@ func (x *exchange) request(ctx context.Context, method string, body []byte) *htt
 
 // forward sends a request on and brings the answer back.
 func (x *exchange) forward(body []byte) {
-	resp, err := x.transport.RoundTrip(x.request(x.ctx, x.r.Method, body))
+	resp, err := x.roundTrip(x.request(x.ctx, x.r.Method, body))
 	if err != nil {
 		x.unreachable(err)
 		return
 	}
-	defer resp.Body.Close()
+	defer func(body io.Closer) { _ = body.Close() }(resp.Body) // nothing more is read
 	x.keep(resp)
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // unreadable is neither JSON nor a stream
-	if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+	switch enc := strings.ToLower(resp.Header.Get("Content-Encoding")); enc {
+	case "", "identity":
+	case "gzip", "x-gzip": // asked not to, it compressed all the same
+		z, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			x.broken("is not compressed as it says")
+			return
+		}
+		resp.Body = io.NopCloser(z)
+	default:
 		x.broken("comes in an encoding that was not asked for")
 		return
 	}

@@ -134,7 +134,7 @@ func (x *exchange) tell(body []byte) {
 	for _, name := range []string{headerSince, headerMethod, headerName} {
 		req.Header.Del(name)
 	}
-	resp, err := x.transport.RoundTrip(req)
+	resp, err := x.roundTrip(req)
 	if err != nil {
 		x.o.Log.Warn("a server could not be told that its request was blocked", "server", x.up.name, "error", err)
 		return

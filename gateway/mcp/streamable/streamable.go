@@ -49,9 +49,12 @@ type Options struct {
 	WriteTimeout  time.Duration // how long a client may take to accept a piece; default 60 s
 	KeepAlive     time.Duration // how long a stream stays silent before a comment; default 10 s
 	Transport     http.RoundTripper
-	Stopping      <-chan struct{} // closed when the server stops: streams that never end by themselves end
-	Log           *slog.Logger
-	Now           func() time.Time
+	// Canary takes the place of every server for the agent guardbook.CanaryAgent. nil:
+	// nothing that this agent sends goes anywhere.
+	Canary   http.RoundTripper
+	Stopping <-chan struct{} // closed when the server stops: streams that never end by themselves end
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Handler serves /mcp/SERVER, /k/KEY/mcp/SERVER, and the servers' OAuth metadata at
@@ -201,6 +204,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x := &exchange{Handler: h, w: w, r: r, who: c, keeper: h.o.Keeper(c.Tenant)}
 	up := h.servers[strings.TrimPrefix(path, prefix)]
+	if c.Agent == guardbook.CanaryAgent {
+		up = canaryServer
+	}
 	if up == nil || !strings.HasPrefix(path, prefix) {
 		x.refuse(&gateway.Refusal{Status: http.StatusNotFound, Code: "endpoint_refused",
 			Message: "Guardbook knows no MCP server by this name. Servers are configured under mcp_servers and reached at /mcp/NAME."})
