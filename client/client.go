@@ -52,6 +52,11 @@ type Options struct {
 	// had: allow, or block. Default: block for tool calls, allow for texts. A model call
 	// that offers tools counts as a tool call.
 	OnUnavailable map[guardbook.Kind]guardbook.Action
+	// AsksTools says that the program asks with ToolCall about every call before it runs
+	// it. A denied call of a model's answer then does not end the model call: ToolCall
+	// says so, and its message goes back to the model as the tool's result. The decision
+	// on the answer is recorded either way.
+	AsksTools bool
 	// Budget is how long a decision may take, and a model call until it is connected.
 	// Default 250 ms.
 	Budget time.Duration
@@ -77,6 +82,7 @@ type Guard struct {
 	mu     sync.Mutex
 	server server
 	asked  time.Time // when the user's own server was last looked for
+	failed error     // why it was not found then
 
 	gap struct { // the interval in which the server could not be reached
 		sync.Mutex
@@ -165,7 +171,7 @@ func (g *Guard) Client() string { return g.id }
 // Flush tells the server what could not be told so far; what cannot be told before
 // ctx ends stays on disk for a later process.
 func (g *Guard) Flush(ctx context.Context) error {
-	g.settle()
+	g.settle(false)
 	return g.rec.flush(ctx)
 }
 
@@ -202,12 +208,13 @@ func (g *Guard) reach(ctx context.Context) (server, error) {
 	if g.server.url != "" {
 		return g.server, nil
 	}
-	if time.Since(g.asked) < 2*time.Second {
-		return server{}, errors.New("the local server could not be started a moment ago")
+	if g.failed != nil && time.Since(g.asked) < 2*time.Second {
+		return server{}, g.failed
 	}
 	g.asked = time.Now()
 	s, err := g.find(ctx)
 	if err != nil {
+		g.failed = err
 		return server{}, err
 	}
 	g.server = s
@@ -291,7 +298,7 @@ func (g *Guard) away(cause error) {
 }
 
 // settle tells of the interval in which the server was away, if there was one.
-func (g *Guard) settle() {
+func (g *Guard) settle(back bool) {
 	g.gap.Lock()
 	from, count, cause := g.gap.from, g.gap.count, g.gap.cause
 	g.gap.count = 0
@@ -300,6 +307,8 @@ func (g *Guard) settle() {
 		return
 	}
 	now := time.Now().UTC()
-	g.o.Log.Info("guardbook: decisions can be had again", "agent", g.o.Agent, "without", count, "for", now.Sub(from).Round(time.Millisecond))
+	if back {
+		g.o.Log.Info("guardbook: decisions can be had again", "agent", g.o.Agent, "without", count, "for", now.Sub(from).Round(time.Millisecond))
+	}
 	g.rec.add(event{Event: "degraded", Reason: cause, From: from.UTC().Format(guardbook.TimeLayout), To: now.Format(guardbook.TimeLayout), Count: count})
 }

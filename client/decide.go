@@ -120,7 +120,7 @@ func (g *Guard) ask(ctx context.Context, qs []question) (ds []guardbook.Decision
 		return nil, true, err
 	}
 	g.breaker.succeeded()
-	g.settle()
+	g.settle(true)
 	if status != http.StatusOK {
 		return nil, true, &questionError{status, messageIn(answer)}
 	}

@@ -106,6 +106,7 @@ func (g *Guard) through(ctx context.Context, r *http.Request, way route, body []
 		"X-Guardbook-Key": s.key, "X-Guardbook-Session": q.Session, "X-Guardbook-User": or(scope.User, g.o.User),
 		"X-Guardbook-Parent": or(scope.Parent, g.o.Parent), "X-Guardbook-Client": g.id,
 		"X-Guardbook-Client-Seq": strconv.FormatInt(q.ClientSeq, 10), "X-Guardbook-Upstream": way.upstream, "X-Guardbook-Block": "raise",
+		"X-Guardbook-Tool-Calls": unless(g.o.AsksTools, "asked", ""),
 	} {
 		if v != "" {
 			out.Header.Set(name, v)
@@ -122,7 +123,7 @@ func (g *Guard) through(ctx context.Context, r *http.Request, way route, body []
 		return nil, err
 	}
 	g.breaker.succeeded()
-	g.settle()
+	g.settle(true)
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		resp.Body = newWatched(resp.Body)
 	}
