@@ -46,7 +46,11 @@ type moderations struct{ inputOnly }
 
 // Request finds every text of a request.
 func (e moderations) Request(doc *document.Document) (*gateway.Request, error) {
-	return e.request(doc, func(r *reading, v document.Value) { r.said(v, "user") })
+	r, err := e.request(doc, func(r *reading, v document.Value) { r.said(v, "user") })
+	if err == nil {
+		r.Calls = map[string]int64{} // no provider counts it among the calls of a model
+	}
+	return r, err
 }
 
 // request reads a request whose texts are in "input".
