@@ -97,6 +97,10 @@ export class Guard {
   identity(context: Context = {}): { session: string; user: string | undefined; parent: string | undefined } {
     const around = currentIdentity();
     const s = this.#settings;
+    for (const which of ["session", "user", "parent"] as const) {
+      const given = context[which];
+      if (given !== undefined) checkName(which, given);
+    }
     return {
       session: context.session ?? around.session ?? name(context.thread) ?? this.#session,
       user: context.user ?? around.user ?? s.user,
@@ -287,6 +291,9 @@ export class Guard {
         i.kind === "tool_call" ? "A tool_call needs tool.name." : `An interaction of kind ${i.kind} needs content.`,
       );
     }
+    if (i.kind !== "tool_call" && typeof i.content !== "string" && !Array.isArray(i.content)) {
+      throw new TypeError("content must be a string or a list of parts.");
+    }
     const via = i.via ?? "typescript";
     if (!/^[a-z0-9._/-]{1,40}$/.test(via)) throw new TypeError("via must be 1 to 40 of a-z, 0-9, and ._/-.");
     const { session, user, parent } = this.identity(i);
@@ -363,9 +370,7 @@ export class Guard {
       via: ask.via,
       kind: ask.kind,
       session: ask.session,
-      ...(ask.tool && {
-        tool: { ...(ask.tool.server !== undefined && { server: ask.tool.server }), name: ask.tool.name },
-      }),
+      ...(ask.tool && { tool: short(ask.tool) }),
       reason,
     });
   }
@@ -398,6 +403,12 @@ interface Ask {
         arguments: Record<string, unknown> | undefined;
       }
     | undefined;
+}
+
+/** A tool's names as an event keeps them. */
+function short(tool: { server: string | undefined; name: string }): { server?: string; name: string } {
+  const cut = (name: string) => name.slice(0, 64).toWellFormed(); // at most 256 bytes
+  return { ...(tool.server !== undefined && { server: cut(tool.server) }), name: cut(tool.name) };
 }
 
 /** As JSON. Half of a surrogate pair is no text, and the server reads strict UTF-8. */

@@ -21,6 +21,7 @@ export interface ClientEvent {
 /** Sends one call of POST /v1/record. */
 export type Send = (body: string) => Promise<Answer>;
 
+const unreadable = "the server could not read the event";
 const shortest = 500;
 const longest = 10_000;
 
@@ -164,7 +165,12 @@ export class Recorder {
   }
 
   #write(e: ClientEvent): void {
-    const line = JSON.stringify({ id: uuid7(), ts: new Date().toISOString(), ...e, reason: clip(e.reason) });
+    const line = JSON.stringify({
+      id: uuid7(),
+      ts: new Date().toISOString(),
+      ...e,
+      ...(e.reason !== undefined && { reason: clip(e.reason) }),
+    });
     try {
       if (this.#spool.append(line)) return;
       this.#complain("full", "guardbook: the spool is full; what is left out is counted and told as such.");
@@ -253,6 +259,17 @@ export class Recorder {
       return false;
     }
     if (answer.status === 200) return true;
+    if (answer.status === 400 && lines.length > 1) {
+      // One that the server cannot read must not hold up the others.
+      for (const line of lines) if (!(await this.#tell(client, [line]))) return false;
+      return true;
+    }
+    const [line] = lines;
+    if (answer.status === 400 && line !== undefined && !line.includes(unreadable)) {
+      const said = this.#unreadable(line, clip(answer.body));
+      this.#complain("unreadable", `guardbook: the server cannot read an event, and is told so: ${line}`);
+      return await this.#tell(client, [said]);
+    }
     if (answer.status < 500) {
       this.#complain(
         `status ${answer.status}`,
@@ -262,6 +279,27 @@ export class Recorder {
     return false;
   }
 
+  /** What is told in the place of an event that the server cannot read. */
+  #unreadable(line: string, why: string): string {
+    let seq: number | undefined;
+    let id = uuid7();
+    try {
+      const e = JSON.parse(line) as { id?: unknown; seq?: unknown };
+      if (typeof e.seq === "number") seq = e.seq;
+      if (typeof e.id === "string") id = e.id; // told again, it is still the same
+    } catch {
+      // Not written by this package.
+    }
+    return JSON.stringify({
+      id,
+      ts: new Date().toISOString(),
+      event: "dropped",
+      count: 1,
+      reason: clip(`${unreadable}: ${why}`),
+      ...(seq !== undefined && { seq }),
+    } satisfies ClientEvent & { id: string; ts: string });
+  }
+
   #complain(what: string, line: string): void {
     if (this.#complained.has(what)) return;
     this.#complained.add(what);
@@ -269,7 +307,10 @@ export class Recorder {
   }
 }
 
-function clip(s: string | undefined): string | undefined {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what has to go
-  return s?.slice(0, 200).replace(/[\u0000-\u001f\u007f-\u009f]/g, " ");
+/** What others said, short enough for an entry and harmless on a terminal. */
+function clip(s: string): string {
+  return s
+    .slice(0, 200)
+    .toWellFormed()
+    .replace(/\p{Cc}/gu, " ");
 }

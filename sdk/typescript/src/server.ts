@@ -12,7 +12,7 @@ export class Server {
   #key = "";
   #transport: Transport | undefined;
   #starting: Promise<Transport> | undefined;
-  #seen = 0;
+  #seen = Number.NEGATIVE_INFINITY;
   #closed = false;
   /** The process is about to end: nothing is started any more. */
   ending = false;
@@ -79,7 +79,7 @@ export class Server {
   }
 
   failed(err?: unknown): void {
-    this.#seen = 0;
+    this.#seen = Number.NEGATIVE_INFINITY;
     this.breaker.failed();
     // The local server may have ended: whoever asks next finds it, or starts it again.
     if (this.local && err instanceof TransportError && !err.sent) this.#renew();
@@ -87,7 +87,7 @@ export class Server {
 
   /** Whether the server is there has to be asked anew. */
   doubt(): void {
-    this.#seen = 0;
+    this.#seen = Number.NEGATIVE_INFINITY;
   }
 
   close(): void {

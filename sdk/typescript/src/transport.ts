@@ -81,13 +81,15 @@ export class Transport {
         headers,
       });
       const abort = () => request.destroy(signal?.reason);
-      // While this process computes, nothing is read: that time is not the server's.
-      let due = performance.now() + timeoutMs;
+      // While this process computes, nothing is read: that time is not the server's, and
+      // is given back once.
+      const due = performance.now() + timeoutMs;
+      let given = false;
       const expire = () => {
         const late = performance.now() - due;
-        if (late > 10) {
-          due += late;
-          timer = setTimeout(expire, late);
+        if (late > 10 && !given) {
+          given = true;
+          timer = setTimeout(expire, Math.min(late, timeoutMs));
           return;
         }
         request.destroy(new TransportError(`no answer within ${Math.round(timeoutMs)} ms`, written));

@@ -466,6 +466,23 @@ describe("guard.fetch", () => {
 });
 
 describe("guard.wrap", () => {
+  test("takes whose calls they are", async () => {
+    const { OpenAI } = await import("openai-v6");
+    const c = guard.wrap(new OpenAI({ apiKey: "k", baseURL: `${standIn.url}/openai/v1/` }), {
+      session: "s-mine",
+      user: "Zoë",
+    });
+    await c.chat.completions.create({ model: hello, messages: user("Hello.") });
+    expect(last("s-mine")).toMatchObject({ user: "Zoë" });
+  });
+
+  test("refuses a client whose address the server could not stand in for", async () => {
+    const { OpenAI } = await import("openai-v6");
+    for (const baseURL of ["https://example.com/v1beta/openai", "https://example.com/api"]) {
+      expect(() => guard.wrap(new OpenAI({ apiKey: "k", baseURL }))).toThrow(/must end with \/v1/);
+    }
+  });
+
   test("says what it takes", () => {
     for (const x of [{}, [], null, undefined, 7, "OpenAI", () => 1, new Map()]) {
       expect(() => guard.wrap(x as object)).toThrow(/guard\.wrap takes a client of openai .*Anthropic/);

@@ -136,6 +136,8 @@ describe("decisions", () => {
       [{ kind: "input" }, "needs content"],
       [{ kind: "tool_call" }, "needs tool.name"],
       [{ kind: "input", content: "x", via: "Nope" }, "via must be"],
+      [{ kind: "input", content: null }, "content must be a string or a list of parts"],
+      [{ kind: "input", content: "x", session: "a\nb" }, "session must be printable"],
       [{ kind: "tool_call", tool: { name: "x", arguments: { n: 1n } } }, "BigInt"],
     ];
     for (const [i, message] of bad) await expect(g.decide(i as never)).rejects.toThrow(message);

@@ -92,6 +92,16 @@ describe("when the server is away", () => {
     expect(spooled()).toEqual([]);
   });
 
+  test("names of tools that no entry could hold do not hold up the spool", async () => {
+    const g = make();
+    await server.kill();
+    for (const name of ["x".repeat(2000), "日".repeat(300), "\ud800", "a\u0000b\n"])
+      await g.toolCall({ name, server: name });
+    await server.restart();
+    expect(await g.flush()).toBe(true);
+    expect(told(g.client)).toEqual(new Set([1, 2, 3, 4]));
+  });
+
   test("failure modes are obeyed", async () => {
     const g = make({ onUnavailable: "block", onUnavailableTools: "allow" });
     await server.kill();

@@ -124,6 +124,32 @@ describe("the recorder", () => {
     await r.close();
   });
 
+  test("is not held up by an event that the server cannot read: it says which one that was", async () => {
+    const said: string[] = [];
+    const told: { event: string; seq: number; reason?: string }[] = [];
+    const r = new Recorder({
+      data: folder(),
+      owner: "a",
+      log: (l) => said.push(l),
+      send: async (body) => {
+        const events = body ? JSON.parse(body).events : [];
+        if (events.some((e: { via?: string }) => e.via === "BAD"))
+          return { status: 400, body: "via must be lower case" };
+        told.push(...events);
+        return { status: 200, body: "" };
+      },
+    });
+    for (let i = 1; i <= 9; i++) r.note({ event: "unguarded", seq: i, ...(i === 5 && { via: "BAD" }) });
+    expect(await r.flush()).toBe(true);
+    expect(told.map((e) => e.seq)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(told[4]).toMatchObject({
+      event: "dropped",
+      reason: "the server could not read the event: via must be lower case",
+    });
+    expect(said).toHaveLength(1);
+    await r.close();
+  });
+
   test("tells what it was told while it was telling", async () => {
     const told: number[] = [];
     const r = new Recorder({

@@ -1,6 +1,6 @@
 import { GuardBlocked, GuardError } from "../errors.js";
 import { blockOf, type FetchLike, guardedFetch, type ModelGuard, unavailableOf } from "./fetch.js";
-import { type Provider, veil } from "./route.js";
+import { type Provider, route, unveil, veil } from "./route.js";
 import type { Block } from "./stream.js";
 
 // What the clients of openai (4 to 7) and @anthropic-ai/sdk have in common, as far as
@@ -67,6 +67,11 @@ function ancestors(value: object): string[] {
 
 /** A new client with the same options, whose requests and errors are the guard's. The given one stays as it is. */
 function guarded(client: Client, provider: Provider, guard: ModelGuard): Client {
+  if (!guardable(client.baseURL, provider)) {
+    throw new TypeError(
+      `Guardbook cannot guard a client whose base URL is ${JSON.stringify(client.baseURL)}: it must end with /v1 (OpenAI and what is compatible), or be Anthropic's or Azure's.`,
+    );
+  }
   const theirs = errors(client);
   const error = (block: Block) => theirs(new GuardBlocked(block));
   const direct = client.fetch?.bind(undefined);
@@ -99,6 +104,12 @@ function guarded(client: Client, provider: Provider, guard: ModelGuard): Client 
     );
   }
   return made;
+}
+
+/** Whether calls below a base URL have a way through the server. */
+function guardable(base: string, provider: Provider): boolean {
+  const call = { openai: "/chat/completions", azure: "/deployments/d/chat/completions", anthropic: "/v1/messages" };
+  return route(unveil(base.replace(/\/+$/, "")).url + call[provider], provider) !== undefined;
 }
 
 /** openai 4 has no withOptions. */
