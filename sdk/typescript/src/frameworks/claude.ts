@@ -184,17 +184,28 @@ function instead(output: unknown, text: string): unknown {
   if (typeof output !== "object" || output === null) return text;
   if (Array.isArray((output as { content?: unknown }).content))
     return { content: [{ type: "text", text }], isError: true };
-  return emptied(output, text).value;
+  return emptied(output, text);
 }
 
-/** The same object with the text in the first text's place and the other texts empty. */
-function emptied(value: unknown, text: string, state = { said: false }): { value: unknown } {
-  if (typeof value === "string") {
-    const first = !state.said;
-    state.said = true;
-    return { value: first ? text : "" };
-  }
-  if (Array.isArray(value)) return { value: value.map((v) => emptied(v, text, state).value) };
-  if (typeof value !== "object" || value === null) return { value };
-  return { value: Object.fromEntries(Object.entries(value).map(([k, v]) => [k, emptied(v, text, state).value])) };
+/** The same object with the text in the place of its longest one, and the others empty: its type says how it is read. */
+function emptied(value: object, text: string): object {
+  let longest = "";
+  const find = (v: unknown, name: string): void => {
+    if (typeof v === "string" && name !== "type" && v.length > longest.length) longest = v;
+    else if (typeof v === "object" && v !== null) for (const [k, x] of Object.entries(v)) find(x, k);
+  };
+  find(value, "");
+  let said = false;
+  const build = (v: unknown, name: string): unknown => {
+    if (typeof v === "string") {
+      if (name === "type") return v;
+      if (said || v !== longest) return "";
+      said = true;
+      return text;
+    }
+    if (Array.isArray(v)) return v.map((x) => build(x, name));
+    if (typeof v !== "object" || v === null) return v;
+    return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, build(x, k)]));
+  };
+  return build(value, "") as object;
 }
