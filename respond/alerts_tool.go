@@ -10,12 +10,25 @@ import (
 // opQuarantined is the operation of a ToolEntry that somebody must look at.
 const opQuarantined = "quarantined"
 
+// maxToolAlerts is how many alerts about single tools of one server are open at once.
+const maxToolAlerts = 10
+
 // applyQuarantine opens or counts the alert of a tool of an MCP server that appeared
 // later than the others, or is not any more what it was when it was pinned.
 func (a *Alerts) applyQuarantine(e guardbook.Entry, b *guardbook.ToolEntry) {
-	rule := "mcp/" + b.Tool.Server + "/" + b.Tool.Name
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	// One for each tool; a server that makes up tools without end gets one for the rest.
+	server := "mcp/" + b.Tool.Server
+	rule, others := server+"/"+b.Tool.Name, 0
+	for _, x := range a.open {
+		if x.Agent == b.Agent && x.Class == guardbook.ClassToolPoisoning && strings.HasPrefix(x.Rule, server+"/") && x.Rule != rule {
+			others++
+		}
+	}
+	if others >= maxToolAlerts {
+		rule = server
+	}
 	key := keyOf(e.Tenant, b.Agent, rule, guardbook.ClassToolPoisoning)
 	x := a.open[key]
 	if x == nil {

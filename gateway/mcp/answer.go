@@ -30,7 +30,7 @@ func (s *Session) serverAnswer(ctx context.Context, q *request, m *message, r Re
 		}
 		var err error
 		if items, settle, err = s.result(ctx, q, result); err != nil {
-			r.Forward, r.Edited = s.unavailable(q), true
+			r.Forward, r.Edited = s.unavailable(ctx, q, err), true
 			return r
 		}
 		// Whatever else is in the message.
@@ -41,7 +41,7 @@ func (s *Session) serverAnswer(ctx context.Context, q *request, m *message, r Re
 	stop, err := s.decide(ctx, &r, items)
 	switch {
 	case err != nil:
-		r.Forward, r.Edited = s.unavailable(q), true
+		r.Forward, r.Edited = s.unavailable(ctx, q, err), true
 	case stop != nil:
 		r.Decision, r.Edited = *stop, true
 		r.Forward = blocked(q, blockText(*stop))

@@ -2,12 +2,14 @@ package mcp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
 	"github.com/guardbook/guardbook"
 	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/document"
+	"github.com/guardbook/guardbook/gateway/mcp/pin"
 )
 
 const (
@@ -111,7 +113,7 @@ func (s *Session) request(ctx context.Context, from Direction, m *message) Resul
 		v, err := s.o.Keeper.Tool(ctx, s.o.Caller.Agent, s.o.Server, q.tool)
 		if err != nil {
 			s.take(from, m.id)
-			r.Answer = s.unavailable(q)
+			r.Answer = s.unavailable(ctx, q, err)
 			return r
 		}
 		if !v.Passes() {
@@ -123,7 +125,7 @@ func (s *Session) request(ctx context.Context, from Direction, m *message) Resul
 	switch {
 	case err != nil:
 		s.take(from, m.id)
-		r.Answer = s.unavailable(q)
+		r.Answer = s.unavailable(ctx, q, err)
 	case stop != nil:
 		s.take(from, m.id)
 		r.Decision, r.Answer = *stop, blocked(q, blockText(*stop))
@@ -157,8 +159,13 @@ func (s *Session) out(r *Result, m *message) {
 }
 
 // unavailable answers a request that nobody could decide on.
-func (s *Session) unavailable(q *request) []byte {
+func (s *Session) unavailable(ctx context.Context, q *request, err error) []byte {
 	text := gateway.NotDurable().Message
+	if errors.Is(err, pin.ErrCorrupt) {
+		text = "Refused: " + err.Error()
+		s.o.Keeper.Refused(ctx, guardbook.RefusalEntry{Agent: s.caller(ctx).Agent, Session: s.caller(ctx).Session, Path: s.path(q.method),
+			Status: http.StatusServiceUnavailable, Code: "pins_corrupt", Message: text})
+	}
 	if q.method == "tools/call" {
 		return blocked(q, text)
 	}

@@ -180,3 +180,24 @@ func TestAPolicyThatOnlyWatchesLetsAQuarantinedToolPass(t *testing.T) {
 		t.Errorf("%s", r.Answer)
 	}
 }
+
+func TestPinsThatCannotBeRebuiltLetNothingPassAndSaySo(t *testing.T) {
+	b := bed.New(t, "")
+	if _, err := b.Book.Append(bg, guardbook.Draft{Type: guardbook.TypeTool, Body: guardbook.ToolEntry{Op: "blessed", Tool: guardbook.ToolRef{Server: "crm", Name: "time"}, Identity: "x"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range b.All(t, "") {
+		_ = b.Pins.Apply(e)
+	}
+	s := b.Session("crm")
+	r := s.Handle(bg, mcp.FromClient, []byte(call("1", "time", "{}")))
+	if r.Forward != nil || !strings.Contains(string(r.Answer), "guardbook book verify") {
+		t.Errorf("%s", r.Answer)
+	}
+	if r := ask(t, s, listTools, tools(tool("time", "x"))); value(t, r.Forward, "error", "code").Int(0) != mcp.CodeInternal || !strings.Contains(string(r.Forward), "guardbook book verify") {
+		t.Errorf("%s", r.Forward)
+	}
+	if rs := b.Refusals(t); len(rs) != 2 || rs[0].Code != "pins_corrupt" {
+		t.Errorf("%+v", rs)
+	}
+}

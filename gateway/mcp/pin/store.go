@@ -31,8 +31,8 @@ const (
 const (
 	byGuardbook = "guardbook"
 	maxReason   = 4096
-	// maxFirst bounds the tools that the first list of a server may have.
-	maxFirst = 10_000
+	// maxTools bounds the tools of one server that are remembered.
+	maxTools = 10_000
 	// firstList is how long a server's first list may take: pages that never end
 	// would be trusted for ever.
 	firstList = 24 * time.Hour
@@ -205,7 +205,7 @@ func (s *Store) Page(ctx context.Context, agent, tenant string, of Server, p Pag
 	}
 	identity := of.scoped(agent)
 	v := s.servers[identity]
-	open := v == nil || !v.listed && s.o.Now().Sub(v.first) < firstList && len(v.tools)+len(p.Tools) <= maxFirst
+	open := v == nil || !v.listed && s.o.Now().Sub(v.first) < firstList && len(v.tools)+len(p.Tools) <= maxTools
 	var steps []guardbook.ToolEntry
 	step := func(op, tool, hash, previous, reason string) {
 		steps = append(steps, guardbook.ToolEntry{Op: op, Tool: guardbook.ToolRef{Server: of.Name, Name: tool}, Identity: identity, Hash: hash,
@@ -219,6 +219,7 @@ func (s *Store) Page(ctx context.Context, agent, tenant string, of Server, p Pag
 		switch {
 		case t == nil && open:
 			step(OpPinned, d.Name, d.Hash, "", "")
+		case t == nil && len(v.tools)+len(steps) >= maxTools: // not offered, and not remembered
 		case t == nil:
 			step(OpQuarantined, d.Name, d.Hash, "", "new")
 		case t.Hash == d.Hash && (t.State != Pinned || t.Removed):

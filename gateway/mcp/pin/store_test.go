@@ -2,6 +2,7 @@ package pin_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -182,6 +183,29 @@ func TestWhatComesAndGoesIsNotedOnce(t *testing.T) {
 	}
 	if got := strings.Join(ops, " "); got != "pinned pinned listed removed restored" {
 		t.Error(got)
+	}
+}
+
+func TestAServerThatMakesUpToolsWithoutEndFillsNothing(t *testing.T) {
+	b := bed.New(t, "")
+	list(t, b.Pins, bed.Agent, crm, tool(t, "a", "x"))
+	for page := range 12 {
+		p := pin.Page{Complete: true}
+		for i := range 1000 {
+			p.Tools = append(p.Tools, pin.Definition{Name: fmt.Sprint(page, "-", i), Hash: fmt.Sprint("sha256:", page, "-", i)})
+		}
+		vs, err := b.Pins.Page(t.Context(), bed.Agent, "", crm, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range vs {
+			if v.Passes() {
+				t.Fatalf("%+v", v)
+			}
+		}
+	}
+	if tools, _ := b.Pins.List(""); len(tools) > 10_000 {
+		t.Errorf("%d tools are remembered", len(tools))
 	}
 }
 

@@ -8,17 +8,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 )
 
-// maxText is the largest definition whose text is kept.
-const maxText = 1 << 20
+const (
+	maxText  = 1 << 20   // the largest definition whose text is kept
+	maxTexts = 256 << 20 // and all of them together: a server can make up new ones without end
+)
 
 // Texts keeps definitions' texts in files named after their hash, so that an operator
 // can be shown what has changed. They decide nothing: a text that is missing, or that
 // does not fit its hash any more, is only not shown.
 type Texts struct {
-	dir string
-	log *slog.Logger
+	dir  string
+	log  *slog.Logger
+	size atomic.Int64
 }
 
 // OpenTexts keeps texts in a directory, which only its owner can read.
@@ -29,7 +33,17 @@ func OpenTexts(dir string, log *slog.Logger) (*Texts, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Texts{dir, log}, nil
+	t := &Texts{dir: dir, log: log}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read the directory of tools' definitions: %w", err)
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err == nil {
+			t.size.Add(info.Size())
+		}
+	}
+	return t, nil
 }
 
 func (t *Texts) path(hash string) (string, bool) {
@@ -49,6 +63,10 @@ func (t *Texts) keep(d Definition) {
 	if t.read(d.Hash) != nil {
 		return
 	}
+	if t.size.Load()+int64(len(d.JSON)) > maxTexts {
+		t.log.Warn("the definition of a tool is not kept, since too many are: its difference cannot be shown", "tool", d.Name, "directory", t.dir)
+		return
+	}
 	temp := path + ".new"
 	err := os.WriteFile(temp, d.JSON, 0o600)
 	if err == nil {
@@ -56,7 +74,9 @@ func (t *Texts) keep(d Definition) {
 	}
 	if err != nil {
 		t.log.Warn("the definition of a tool could not be kept: its difference cannot be shown", "tool", d.Name, "error", err)
+		return
 	}
+	t.size.Add(int64(len(d.JSON)))
 }
 
 // read returns the text of that hash, nil if there is none that fits it.

@@ -1,6 +1,7 @@
 package streamable_test
 
 import (
+	"compress/gzip"
 	"context"
 	"io"
 	"net/http"
@@ -43,6 +44,20 @@ func TestAnswersThatCannotBePassedOn(t *testing.T) {
 				t.Error("nothing in the book")
 			}
 		})
+	}
+}
+
+func TestACompressedAnswerIsRead(t *testing.T) {
+	w := newWorld(t, "crm", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "application/json")
+		rw.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(rw)
+		_, _ = io.WriteString(z, `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"`+bed.Mail+`"}]}}`)
+		_ = z.Close()
+	}), nil)
+	resp, body := w.post(t, callTime)
+	if resp.Header.Get("Content-Encoding") != "" || !strings.Contains(body, bed.Redacted) {
+		t.Errorf("%v %s", resp.Header, body)
 	}
 }
 
