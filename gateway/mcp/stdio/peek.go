@@ -13,7 +13,7 @@ import (
 type peeked struct {
 	id     string // as it stands in the message; "" for a notification
 	method string // "" for a response
-	tool   string // of a tools/call
+	gone   string // of notifications/cancelled: the id that nobody waits for any more
 }
 
 func (p peeked) request() bool      { return p.method != "" && p.id != "" }
@@ -59,10 +59,10 @@ func peek(message []byte) (p peeked, err error) {
 				return p, err
 			}
 			var params struct {
-				Name jsontext.Value `json:"name"`
+				RequestID jsontext.Value `json:"requestId"`
 			}
-			if json.Unmarshal(v, &params) == nil && params.Name.Kind() == '"' {
-				_ = json.Unmarshal(params.Name, &p.tool) // it is a string
+			if len(v) < 4096 && json.Unmarshal(v, &params) == nil { // a cancellation is short
+				p.gone = string(params.RequestID)
 			}
 		default:
 			if err := d.SkipValue(); err != nil {

@@ -257,7 +257,7 @@ const pumped = 16
 
 // pump takes messages from one side until it ends.
 func (w *wrapper) pump(ctx context.Context, from mcp.Direction, lines *lines, next, back *outbox) {
-	results := make(chan chan mcp.Result, pumped)
+	results := make(chan chan outcome, pumped)
 	emitted := make(chan struct{})
 	go func() {
 		defer close(emitted)
@@ -272,22 +272,22 @@ func (w *wrapper) pump(ctx context.Context, from mcp.Direction, lines *lines, ne
 		if line, err = lines.next(); err != nil {
 			break
 		}
-		c := make(chan mcp.Result, 1)
+		c := make(chan outcome, 1)
 		results <- c
 		p, perr := peek(line)
 		// What a message means may rest on what came before it, except for what only
 		// asks and answers.
 		if perr == nil && len(line) < 1<<20 && !p.notification() && !greets(p.method) {
-			busy.Go(func() { c <- w.handle(ctx, from, p, line) })
+			busy.Go(func() { c <- outcome{w.handle(ctx, from, p, line), p} })
 			continue
 		}
 		busy.Wait()
-		c <- w.handle(ctx, from, p, line)
+		c <- outcome{w.handle(ctx, from, p, line), p}
 	}
 	busy.Wait()
 	if errors.Is(err, errTooLong) {
-		c := make(chan mcp.Result, 1)
-		c <- w.session.TooLarge(ctx, from, MessageLimit)
+		c := make(chan outcome, 1)
+		c <- outcome{Result: w.session.TooLarge(ctx, from, MessageLimit)}
 		results <- c
 	}
 	close(results)
@@ -324,12 +324,20 @@ func (w *wrapper) handle(ctx context.Context, from mcp.Direction, p peeked, line
 	return w.session.Handle(context.WithValue(ctx, handshake{}, true), from, line)
 }
 
+// outcome is what became of a message.
+type outcome struct {
+	mcp.Result
+	of peeked
+}
+
 // emit passes on what became of a message.
-func (w *wrapper) emit(from mcp.Direction, r mcp.Result, next, back *outbox) {
+func (w *wrapper) emit(from mcp.Direction, r outcome, next, back *outbox) {
 	w.mu.Lock()
 	switch {
 	case from == mcp.FromClient && r.Forward != nil && !r.Response && r.ID != "":
 		w.waiting[r.ID] = r.Method
+	case from == mcp.FromClient && r.of.method == "notifications/cancelled":
+		delete(w.waiting, r.of.gone)
 	case from == mcp.FromServer && r.Response && r.Forward != nil:
 		delete(w.waiting, r.ID)
 		delete(w.hello, r.ID)
