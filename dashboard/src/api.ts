@@ -113,6 +113,8 @@ export interface Filters {
   action?: string;
   type?: string;
   tool?: string;
+  /** hide: without what the instance's own test interactions left. */
+  canaries?: "hide";
 }
 
 export interface EventDetail {

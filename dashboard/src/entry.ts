@@ -30,6 +30,9 @@ export const entryTypes = [
   "agent",
   "operator",
   "degraded",
+  "client",
+  "tool",
+  "canary",
   "start",
   "stop",
   "heartbeat",
@@ -147,6 +150,8 @@ export function severityOf(e: Entry): Severity {
       return text(e, "outcome") === "rejected" ? "medium" : "info";
     case "start":
       return e["clean"] === false ? "medium" : "info";
+    case "canary":
+      return e["ok"] === false ? "high" : "info";
     case "refusal":
       return "low";
     case "notification":
@@ -185,6 +190,8 @@ export function summary(e: Entry): string {
       return `agent ${s("op")} by ${s("by")}`;
     case "operator":
       return `${s("by")}: ${s("op").replaceAll("_", " ")}`;
+    case "canary":
+      return `test of ${s("path")}, ${s("cell")}: ${s("got")}`;
     case "degraded":
       return `the book could not be written: ${s("error")}`;
     case "start":

@@ -92,7 +92,7 @@ function FilterBar({ choice }: { choice: Choice }) {
       {pick("action", "decision", actions, "any decision")}
       {pick("severity", "severity", severities, "any severity")}
       {pick("class", "threat class", classes, "any class")}
-      {pick("type", "type of entry", [...entryTypes, "all"], "all but heartbeats")}
+      {pick("type", "type of entry", [...entryTypes, "all"], "all but heartbeats and tests")}
     </form>
   );
 }
@@ -131,7 +131,9 @@ function List({ choice, first }: { choice: Choice; first: boolean }) {
   const away = useRef(false);
   const [paused, setPaused] = useState(false);
   const { rule, type, ...rest } = choice;
-  const filters: Filters = { ...rest, ...(type && type !== "all" ? { type } : {}) };
+  // The instance's own test interactions are shown to whoever asks for them.
+  const tests = rest.agent !== undefined || type === "all" || type === "canary";
+  const filters: Filters = { ...rest, ...(type && type !== "all" ? { type } : {}), ...(tests ? {} : { canaries: "hide" }) };
   const feed = useFeed(filters, () => paused || away.current);
   const rows = useMemo(
     () =>
