@@ -5,12 +5,12 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: run test check build dashboard lint unit race e2e bench needs fuzz clean
+.PHONY: run test check build dashboard dashboard-check lint race e2e sdks python typescript interop bench needs fuzz clean
 
 run: build
 	scripts/run
 
-test: needs lint race dashboard-check e2e
+test: needs lint race dashboard-check e2e sdks interop
 
 # The inner loop: formatting, vet, staticcheck and the tests without the race detector.
 check:
@@ -45,6 +45,19 @@ race: dashboard
 
 e2e: build
 	scripts/e2e
+
+# The SDKs for other languages, with the real clients and frameworks, oldest and newest.
+sdks: python typescript
+
+python: build
+	scripts/test-python
+
+typescript: build
+	scripts/test-typescript
+
+# The official MCP SDKs against each other through Guardbook.
+interop: build
+	GUARDBOOK=$(CURDIR)/bin/guardbook scripts/mcp-interop
 
 bench: build
 	scripts/bench
