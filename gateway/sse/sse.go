@@ -25,8 +25,9 @@ type Event struct {
 	Type string // "" when the stream named none
 	Data []byte // lines joined with LF
 	// ID is the event's own id, "" when it has none. Append does not write it: who
-	// lets a client resume a stream writes it with AppendID.
-	ID string
+	// lets a client resume a stream writes it with AppendID, and Retry, the digits of
+	// how long a client shall wait before it does, in milliseconds.
+	ID, Retry string
 }
 
 // Reader reads events.
@@ -45,7 +46,7 @@ type Reader struct {
 	pending    bool // some field of an event was read
 	err        error
 	eventType  []byte
-	id         []byte
+	id, retry  []byte
 	data       []byte
 	typeString string // last type, so that it is made into a string once
 }
@@ -60,7 +61,7 @@ func NewReader(src io.Reader, max int, before func()) *Reader {
 // Next returns the next event that has data. The error is io.EOF at an end between
 // two events, io.ErrUnexpectedEOF at an end within one, ErrTooLarge, or the source's.
 func (r *Reader) Next() (Event, error) {
-	r.data, r.eventType, r.id = r.data[:0], r.eventType[:0], r.id[:0]
+	r.data, r.eventType, r.id, r.retry = r.data[:0], r.eventType[:0], r.id[:0], r.retry[:0]
 	r.size, r.dataSeen, r.pending = 0, false, false
 	for {
 		line, err := r.line()
@@ -75,13 +76,13 @@ func (r *Reader) Next() (Event, error) {
 			continue
 		}
 		if !r.dataSeen { // comments only, or a type without data: not an event
-			r.eventType, r.id, r.size, r.pending = r.eventType[:0], r.id[:0], 0, false
+			r.eventType, r.id, r.retry, r.size, r.pending = r.eventType[:0], r.id[:0], r.retry[:0], 0, false
 			continue
 		}
 		if string(r.eventType) != r.typeString {
 			r.typeString = string(r.eventType)
 		}
-		return Event{Type: r.typeString, Data: r.data[:len(r.data)-1], ID: string(r.id)}, nil
+		return Event{Type: r.typeString, Data: r.data[:len(r.data)-1], ID: string(r.id), Retry: string(r.retry)}, nil
 	}
 }
 
@@ -100,6 +101,10 @@ func (r *Reader) field(line []byte) {
 	case "id":
 		if len(value) <= maxID && bytes.IndexByte(value, 0) < 0 {
 			r.id = append(r.id[:0], value...)
+		}
+	case "retry":
+		if len(value) <= 9 && len(bytes.Trim(value, "0123456789")) == 0 {
+			r.retry = append(r.retry[:0], value...)
 		}
 	}
 }
@@ -189,10 +194,13 @@ func Append(dst []byte, eventType string, data string) []byte {
 	return append(append(append(dst, "data: "...), data...), "\n\n"...)
 }
 
-// AppendID writes an event in its one form, with its id.
-func AppendID(dst []byte, id, eventType, data string) []byte {
+// AppendID writes an event in its one form, with its id and its time for a retry.
+func AppendID(dst []byte, id, retry, eventType, data string) []byte {
 	if id != "" {
 		dst = append(append(append(dst, "id: "...), id...), '\n')
+	}
+	if retry != "" {
+		dst = append(append(append(dst, "retry: "...), retry...), '\n')
 	}
 	return Append(dst, eventType, data)
 }

@@ -68,10 +68,10 @@ func TestAnEventOfAStreamKeepsItsIdAndIsReadAgainWhenItIsReplayed(t *testing.T) 
 		if r.Method == http.MethodGet && r.Header.Get("Last-Event-Id") != "7" {
 			t.Errorf("%v", r.Header)
 		}
-		says("text/event-stream", "id: 8\ndata: "+bad+"\n\nid: 9\r\ndata: "+good+"\r\n\r\nid: 10\ndata:\n\n").ServeHTTP(rw, r)
+		says("text/event-stream", "id: 8\ndata: "+bad+"\n\nid: 9\r\ndata: "+good+"\r\n\r\nid: 10\nretry: 500\ndata:\n\n").ServeHTTP(rw, r)
 	}), nil)
 	resp, body := w.send(t, http.MethodGet, "", "Mcp-Session-Id", "s", "Last-Event-ID", "7")
-	if want := "id: 8\ndata: \n\nid: 9\ndata: " + good + "\n\nid: 10\ndata: \n\n"; body != want || resp.StatusCode != http.StatusOK {
+	if want := "id: 8\ndata: \n\nid: 9\ndata: " + good + "\n\nid: 10\nretry: 500\ndata: \n\n"; body != want || resp.StatusCode != http.StatusOK {
 		t.Errorf("%q", body)
 	}
 	streams := bed.Entries[guardbook.StreamEntry](t, w.Bed, guardbook.TypeStream)

@@ -77,7 +77,7 @@ func (x *exchange) events(src io.Reader, out *writer) (outcome, detail, containm
 		case ev.Type != "" && ev.Type != "message":
 			continue // no event of the protocol: no client reads it
 		case len(ev.Data) == 0:
-			out.send(ev.ID, "", "") // it only says where to resume
+			out.send(ev, "", "") // it only says where to resume
 			continue
 		}
 		r := x.session.Handle(x.ctx, mcp.FromServer, ev.Data)
@@ -91,9 +91,9 @@ func (x *exchange) events(src io.Reader, out *writer) (outcome, detail, containm
 		}
 		switch {
 		case r.Forward != nil:
-			out.send(ev.ID, ev.Type, string(r.Forward))
+			out.send(ev, ev.Type, string(r.Forward))
 		case ev.ID != "":
-			out.send(ev.ID, "", "")
+			out.send(ev, "", "")
 		}
 		if r.Forward == nil && r.Refusal != nil && x.id != "" && !x.kept {
 			// It may have been the answer; nobody else will send one.
@@ -109,7 +109,7 @@ func (x *exchange) events(src io.Reader, out *writer) (outcome, detail, containm
 func (x *exchange) cut(k gateway.Containment, out *writer) (outcome, detail, containment string) {
 	x.o.Gateway.Guard().Cut(k)
 	if x.id != "" {
-		out.send("", "message", string(rpcError(x.id, mcp.CodeBlocked, gateway.StopText(k))))
+		out.send(sse.Event{}, "message", string(rpcError(x.id, mcp.CodeBlocked, gateway.StopText(k))))
 	}
 	x.record(&gateway.Refusal{Status: http.StatusOK, Code: "contained", Message: "A kill of " + k.Scope + " (" + k.ID + ") ended a stream of MCP server " + x.up.name + "."})
 	return "contained", "", k.ID
@@ -118,7 +118,7 @@ func (x *exchange) cut(k gateway.Containment, out *writer) (outcome, detail, con
 // fail ends a stream with an error.
 func (x *exchange) fail(out *writer, code, message string) (outcome, detail, containment string) {
 	if x.id != "" {
-		out.send("", "message", string(rpcError(x.id, mcp.CodeInternal, message)))
+		out.send(sse.Event{}, "message", string(rpcError(x.id, mcp.CodeInternal, message)))
 	}
 	x.record(&gateway.Refusal{Status: http.StatusBadGateway, Code: code, Message: message})
 	return "upstream_failed", code + ": " + message, ""
@@ -167,18 +167,15 @@ func newWriter(w http.ResponseWriter, timeout, every time.Duration) *writer {
 	return o
 }
 
-// send writes one event. One with an id and no type or data says only where to resume.
-func (o *writer) send(id, eventType, data string) {
+// send writes one event: a new text, with the id and the time for a retry that came
+// with it. Without a text it says only where to resume.
+func (o *writer) send(came sse.Event, eventType, data string) {
+	if data == "" && came.ID == "" && came.Retry == "" {
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if eventType == "" && data == "" {
-		if id == "" {
-			return
-		}
-		o.buf = append(append(append(o.buf[:0], "id: "...), id...), "\ndata: \n\n"...)
-	} else {
-		o.buf = sse.AppendID(o.buf[:0], id, eventType, data)
-	}
+	o.buf = sse.AppendID(o.buf[:0], came.ID, came.Retry, eventType, data)
 	o.deadline()
 	n, err := o.w.Write(o.buf)
 	o.written += int64(n)
