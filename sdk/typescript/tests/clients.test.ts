@@ -427,6 +427,38 @@ describe.each([
   });
 });
 
+describe("a killed agent", () => {
+  test("loses its running stream, and everything after it, as GuardBlocked", async () => {
+    const { OpenAI } = await import("openai-v6");
+    const { Anthropic } = await import("anthropic-v1");
+    const key = server.agent("billing-bot-2");
+    const g = new Guard({ agent: "billing-bot-2", url: server.url, key, data: folder(), budgetMs: 5000 });
+    const openai = g.wrap(new OpenAI({ apiKey: "k", baseURL: `${standIn.url}/openai/v1` }));
+    const anthropic = g.wrap(new Anthropic({ apiKey: "k", baseURL: `${standIn.url}/anthropic` }));
+    let n = 0;
+    const err = await caught(
+      (async () => {
+        for await (const _ of await openai.chat.completions.create({
+          model: endless,
+          messages: user("Hello."),
+          stream: true,
+        })) {
+          if (++n === 5) server.run("kill", "billing-bot-2", "--reason", "a test");
+        }
+      })(),
+    );
+    expect(err).toBeInstanceOf(GuardBlocked);
+    expect((err as GuardBlocked).rule).toMatch(/^containment\//);
+    const message = { model: hello, max_tokens: 9, messages: user("Hello.") };
+    expect(await caught(anthropic.messages.create(message) as Promise<unknown>)).toBeInstanceOf(GuardBlocked);
+    expect((await g.toolCall({ name: "get_time" })).allowed).toBe(false);
+    await expect(g.text("input", "x")).rejects.toBeInstanceOf(GuardBlocked);
+    server.run("lift", "billing-bot-2", "--reason", "the test is over");
+    expect((await anthropic.messages.create(message)).content).toHaveLength(1);
+    await g.close();
+  });
+});
+
 describe("guard.fetch", () => {
   const body = (text: string, more: object = {}) => ({
     method: "POST",
