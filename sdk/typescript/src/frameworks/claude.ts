@@ -59,6 +59,7 @@ export interface GuardedHooks {
   PreToolUse: HookMatcher[];
   PostToolUse: HookMatcher[];
   PostToolUseFailure: HookMatcher[];
+  PostToolBatch: HookMatcher[];
 }
 
 interface Input {
@@ -69,6 +70,7 @@ interface Input {
   tool_use_id?: string;
   tool_response?: unknown;
   error?: string;
+  tool_calls?: { tool_use_id: string }[];
 }
 
 // How many sessions' prompts are remembered as the task that results are judged against.
@@ -85,6 +87,8 @@ const remembered = 256;
 export function guardHooks(guard: Decider, options: HookOptions = {}): GuardedHooks {
   const judge = new Judge(guard, via);
   const prompts = new Map<string, string>();
+  // Failed calls whose error the model may not read, until their batch is done.
+  const unreadable = new Map<string, string>();
   const { task: instructions, timeout = 30, ...context } = options;
 
   const scopeOf = (input: Input, signal: AbortSignal): Scope => {
@@ -94,7 +98,7 @@ export function guardHooks(guard: Decider, options: HookOptions = {}): GuardedHo
   };
   const matcher = (
     hook: (input: Input, scope: Scope) => Promise<HookOutput>,
-    failed: (why: string) => HookOutput,
+    failed: (why: string, input: Input) => HookOutput,
   ): HookMatcher => ({
     timeout,
     onFailure: "block",
@@ -103,7 +107,7 @@ export function guardHooks(guard: Decider, options: HookOptions = {}): GuardedHo
         try {
           return await hook(input, scopeOf(input, signal));
         } catch (error) {
-          return failed(error instanceof Error ? error.message : String(error));
+          return failed(error instanceof Error ? error.message : String(error), input);
         }
       },
     ],
@@ -159,17 +163,37 @@ export function guardHooks(guard: Decider, options: HookOptions = {}): GuardedHo
         return { hookSpecificOutput: { hookEventName: "PostToolUse", updatedToolOutput: after } };
       }, stop),
     ],
+    // Nothing that this event's hook answers is heeded, and the words of an error cannot
+    // be replaced: the agent stops when the calls beside it are done, before it reads them.
     PostToolUseFailure: [
-      matcher(async (input, scope) => {
-        const text = input.error ?? "";
-        const judged = await judge.result({ ...toolOf(input), callId: input.tool_use_id }, [text], scope);
-        // The words of an error cannot be replaced: the agent stops before it reads them.
-        if (judged.denied !== undefined) return stop(judged.denied);
-        return judged.texts[0] === text ? {} : stop("A tool's error holds data that may not be given to the model.");
+      matcher(
+        async (input, scope) => {
+          const text = input.error ?? "";
+          const judged = await judge.result({ ...toolOf(input), callId: input.tool_use_id }, [text], scope);
+          if (judged.denied !== undefined) unreadable.set(input.tool_use_id ?? "", judged.denied);
+          else if (judged.texts[0] !== text) unreadable.set(input.tool_use_id ?? "", heldData);
+          return {};
+        },
+        (why, input) => {
+          unreadable.set(input.tool_use_id ?? "", why);
+          return {};
+        },
+      ),
+    ],
+    PostToolBatch: [
+      matcher(async (input) => {
+        const found = (input.tool_calls ?? []).flatMap(({ tool_use_id }) => {
+          const why = unreadable.get(tool_use_id);
+          unreadable.delete(tool_use_id);
+          return why === undefined ? [] : [why];
+        });
+        return found[0] === undefined ? {} : stop(found[0]);
       }, stop),
     ],
   };
 }
+
+const heldData = "A tool's error holds data that may not be given to the model.";
 
 /** The tool as policies name it: mcp__SERVER__NAME is a tool of a server. */
 function toolOf(input: Input): { server?: string; name: string } {
