@@ -125,9 +125,20 @@ func (it *item) addContent(v document.Value) {
 }
 
 func (it *item) addStringOnly(c document.Value) {
-	if s := c.Text(); s != "" {
+	switch s := c.Text(); {
+	case s == "":
+	case dataURL(s): // an icon, most often
+		it.addUnread("file")
+	default:
 		it.add(c.Place(), s)
 	}
+}
+
+// dataURL reports whether s is a data URL of something that is no text.
+func dataURL(s string) bool {
+	head, data, ok := strings.Cut(s, ",")
+	head = strings.ToLower(head)
+	return ok && strings.HasPrefix(head, "data:") && strings.HasSuffix(head, ";base64") && binary(strings.TrimPrefix(head, "data:"), "") && encoded(data)
 }
 
 // binary reports whether data of that type is no text.

@@ -268,6 +268,20 @@ func TestAResultIsReadWhole(t *testing.T) {
 	}
 }
 
+func TestPicturesAreNamedAndNotRead(t *testing.T) {
+	b := bed.New(t, "")
+	s := b.Session("loose")
+	body := `{"content":[{"type":"image","mimeType":"image/png","data":"aGVsbG8="},{"type":"audio","mimeType":"audio/wav","data":"aGVsbG8="},` +
+		`{"type":"resource_link","uri":"a","icons":[{"src":"data:image/png;base64,aGVsbG8="}]},{"type":"image","mimeType":"image/png","data":"` + bed.Injection + `"}]}`
+	r := ask(t, s, call("1", "a", "{}"), result("1", body))
+	if !value(t, r.Forward, "result", "isError").True() {
+		t.Errorf("a text that says it is a picture is not read: %s", r.Forward)
+	}
+	if d := b.Decisions(t)[1]; d.Bytes > 200 {
+		t.Errorf("%d bytes were read", d.Bytes)
+	}
+}
+
 func TestRedactionKeepsTypesOrBecomesAnError(t *testing.T) {
 	list := func(schema string) string {
 		return result("1", `{"tools":[{"name":"a","inputSchema":{"type":"object"},"outputSchema":`+schema+`}]}`)
