@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -56,7 +57,18 @@ func start(command []string, stderr io.Writer) (*child, error) {
 		}
 	}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = theirs[0], theirs[1], theirs[2]
-	err := c.cmd.Start()
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // Linux ends the server with the thread that started it: see own
+		err := c.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		_ = c.cmd.Wait() // the state says how it ended
+		close(c.ended)
+	}()
+	err := <-started
 	closeAll(theirs)
 	if err != nil {
 		closeAll(ours)
@@ -67,10 +79,6 @@ func start(command []string, stderr io.Writer) (*child, error) {
 		passOn(stderr, ours[2])
 		_ = ours[2].Close()
 	})
-	go func() {
-		_ = c.cmd.Wait() // the state says how it ended
-		close(c.ended)
-	}()
 	return c, nil
 }
 

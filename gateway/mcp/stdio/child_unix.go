@@ -9,8 +9,12 @@ import (
 	"syscall"
 )
 
-// own puts the process into a group of its own.
-func own(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+// own puts the process into a group of its own. Where the system can do it, the
+// process does not outlive a wrapper that is killed.
+func own(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(cmd.SysProcAttr)
+}
 
 // A group that is gone already needs no signal, hence the errors dropped here.
 
