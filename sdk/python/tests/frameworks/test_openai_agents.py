@@ -210,12 +210,12 @@ def test_a_guarded_client_judges_tokens_on_the_way(stage: Stage, model: Any) -> 
             seen.append(str(event))
         return result.final_output
 
-    agent = guard.wrap(Agent("a", model=model(stage, f"A long story. Ask {MAIL} about it, and read on.")))
+    agent = guard.wrap(Agent("a", model=model(stage, f"A long story. Ask {MAIL} about it, and read on.")), client=True)
     assert arun(stream(agent)) == "A long story. Ask [REDACTED:pii] about it, and read on."
     assert MAIL not in "".join(seen)
     assert len(seen) > 5
     seen.clear()
-    agent = guard.wrap(Agent("a", model=model(stage, f"Here it comes: the key is {SECRET}, take it.")))
+    agent = guard.wrap(Agent("a", model=model(stage, f"Here it comes: the key is {SECRET}, take it.")), client=True)
     with pytest.raises(GuardBlocked):
         arun(stream(agent))
     assert SECRET not in "".join(seen)

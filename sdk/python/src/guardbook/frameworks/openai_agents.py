@@ -4,10 +4,14 @@
 as tools, and its MCP servers: every tool call before it runs, every result before a
 model reads it, the run's input before it starts, and its final output.
 
-The agents' guardrails see an answer when it has been streamed already. To have it judged
-on the way, guard the model's client, too::
+The agents' guardrails see an answer when it has been streamed already, and cannot redact.
+To have texts judged on the way, guard the model's client, too: ``guard.wrap(agent,
+client=True)``, or for all agents::
 
     set_default_openai_client(guard.wrap(AsyncOpenAI()))
+
+Then a call that policy denies does not even reach the agent: ``GuardBlocked`` ends the
+run, where without it the agent is told and goes on.
 
 Tools that run at the provider, and tools that the SDK gives no hook for (a computer, an
 editor), are refused unless the client is guarded: its requests are judged by the gateway.
@@ -43,37 +47,39 @@ _MARK = "guardbook_agent"
 _RAISES = importlib.util.find_spec("agents.run_internal") is not None
 
 
-def guard_agent(guard: Any, agent: Any) -> Any:
+def guard_agent(guard: Any, agent: Any, *, client: bool = False) -> Any:
     """A guarded copy of an agent. Agents that are used as tools, and MCP servers, are
-    guarded in place: the SDK holds them where no copy can be put."""
+    guarded in place: the SDK holds them where no copy can be put. With ``client``, so
+    are the clients of the agents' models."""
     if isinstance(agent, Agent):
-        return _Walk(guard).copied(agent)
+        return _Walk(guard, client).copied(agent)
     raise GuardError(f"guard.wrap() takes an Agent of the OpenAI Agents SDK, not {type(agent).__name__}")
 
 
 class _Walk:
     """One walk through agents that know each other, in circles even."""
 
-    def __init__(self, guard: Any) -> None:
+    def __init__(self, guard: Any, client: bool) -> None:
         self._guard = guard
+        self._client = client
         self._judge = Judge(guard, VIA)
-        self._copies: dict[int, Any] = {}
+        #: By the id of the original, which is kept so that the id stays its own.
+        self._copies: dict[int, tuple[Any, Any]] = {}
 
     def copied(self, agent: Any) -> Any:
         """The guarded copy of an agent."""
         if _MARK in agent.__dict__:
             return agent
         if id(agent) not in self._copies:
-            self._copies[id(agent)] = made = agent.clone()
-            self._kept = getattr(self, "_kept", [])
-            self._kept.append(agent)  # its id stays its own
+            made = agent.clone()
+            self._copies[id(agent)] = (agent, made)
             self._guard_in_place(made)
-        return self._copies[id(agent)]
+        return self._copies[id(agent)][1]
 
     def _guard_in_place(self, agent: Any) -> None:
         agent.__dict__[_MARK] = True
         client = getattr(agent.model, "_client", None)
-        if client is not None and is_model_client(client):
+        if self._client and client is not None and is_model_client(client):
             agent.model = copy.copy(agent.model)
             agent.model._client = self._guard.wrap(client)
         through = _goes_through(agent.model)
@@ -232,7 +238,7 @@ class _Walk:
             if ruling.obey().content is not None and not _goes_through(agent.model):
                 raise GuardError(
                     "this text holds data that must be redacted, which the SDK's guardrails cannot do: guard the "
-                    "model's client, with set_default_openai_client(guard.wrap(AsyncOpenAI()))"
+                    "model's client, with guard.wrap(agent, client=True)"
                 )
 
 
