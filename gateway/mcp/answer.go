@@ -17,7 +17,6 @@ const maxTTL = 60_000
 // serverAnswer takes the answer to a request of the client.
 func (s *Session) serverAnswer(ctx context.Context, q *request, m *message, r Result) Result {
 	var items []*item
-	settle := func() {}
 	result := m.root.Get("result")
 	switch {
 	case m.root.Get("error").Exists():
@@ -29,7 +28,7 @@ func (s *Session) serverAnswer(ctx context.Context, q *request, m *message, r Re
 			return s.badAnswer(ctx, q, "the member "+name+" of the result is written in other capitals", r)
 		}
 		var err error
-		if items, settle, err = s.result(ctx, q, result); err != nil {
+		if items, err = s.result(ctx, q, result); err != nil {
 			r.Forward, r.Edited = s.unavailable(ctx, q, err), true
 			return r
 		}
@@ -46,7 +45,7 @@ func (s *Session) serverAnswer(ctx context.Context, q *request, m *message, r Re
 		r.Decision, r.Edited = *stop, true
 		r.Forward = blocked(q, blockText(*stop))
 	default:
-		settle()
+		caching(result, m.doc.Changed())
 		s.out(&r, m)
 	}
 	return r
@@ -101,21 +100,19 @@ func (s *Session) errorAnswer(q *request, m *message) []*item {
 	return []*item{it}
 }
 
-// result finds the interactions in the result of a request. settle is called when the
-// decisions are applied.
-func (s *Session) result(ctx context.Context, q *request, v document.Value) (items []*item, settle func(), err error) {
-	settle = func() {}
+// result finds the interactions in the result of a request.
+func (s *Session) result(ctx context.Context, q *request, v document.Value) (items []*item, err error) {
 	switch q.method {
 	case "initialize", "server/discover":
-		return s.greeting(q, v), settle, nil
+		return s.greeting(q, v), nil
 	case "tools/list":
 		return s.toolList(ctx, q, v)
 	case "prompts/list":
-		items, settle = s.list(q, v, "prompts")
+		items = s.list(q, v, "prompts")
 	case "resources/list":
-		items, settle = s.list(q, v, "resources")
+		items = s.list(q, v, "resources")
 	case "resources/templates/list":
-		items, settle = s.list(q, v, "resourceTemplates")
+		items = s.list(q, v, "resourceTemplates")
 	case "tools/call":
 		s.becameTask(v.Get("task").Get("taskId").Text(), q.tool)
 		items = []*item{s.toolResult(q, v)}
@@ -123,10 +120,10 @@ func (s *Session) result(ctx context.Context, q *request, v document.Value) (ite
 		items = []*item{s.toolResult(q, v)}
 	default: // resources/read, prompts/get, completion/complete, and whatever comes
 		it := s.item(guardbook.KindToolResult, q.method, q.tool, q.id)
-		s.members(it, v, []string{"resultType", "requestState"})
+		s.members(it, v, []string{"resultType", "requestState", "ttlMs", "cacheScope"})
 		items = []*item{it}
 	}
-	return items, settle, nil
+	return items, nil
 }
 
 // toolResult is what a tool gave back, also when it asks for more input instead.
@@ -189,7 +186,7 @@ func (s *Session) greeting(q *request, v document.Value) []*item {
 }
 
 // list is a list of prompts or resources: one definition each, left out when blocked.
-func (s *Session) list(q *request, v document.Value, member string) (items []*item, settle func()) {
+func (s *Session) list(q *request, v document.Value, member string) (items []*item) {
 	for c := v.Get(member).First(); c.Exists(); c = c.Next() {
 		it := s.item(guardbook.KindToolDefinition, q.method, "", q.id)
 		it.addContent(c)
@@ -198,17 +195,13 @@ func (s *Session) list(q *request, v document.Value, member string) (items []*it
 	}
 	rest := s.item(guardbook.KindToolDefinition, q.method, "", q.id)
 	s.members(rest, v, []string{member, "nextCursor", "resultType", "ttlMs", "cacheScope", "requestState"})
-	return append(items, rest), func() { caching(v, v.Get(member)) }
+	return append(items, rest)
 }
 
-// caching keeps a list that was judged for one agent from being kept for others, or
-// for long.
-func caching(v, elements document.Value) {
-	filtered := false
-	for c := elements.First(); c.Exists(); c = c.Next() {
-		filtered = filtered || c.Removed()
-	}
-	if scope := v.Get("cacheScope"); filtered && scope.Exists() && scope.Text() != "private" {
+// caching keeps a result that was filtered or redacted for one agent from being kept
+// for others, and any from being kept for long.
+func caching(v document.Value, edited bool) {
+	if scope := v.Get("cacheScope"); edited && scope.Exists() && scope.Text() != "private" {
 		scope.SetText("private")
 	}
 	if ttl := v.Get("ttlMs"); ttl.Kind() == '0' && (ttl.Int(maxTTL+1) > maxTTL || strings.ContainsAny(ttl.Raw(), ".eE")) {

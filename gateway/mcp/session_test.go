@@ -331,6 +331,19 @@ func TestWhatIsBlockedElsewhereBecomesAnError(t *testing.T) {
 	}
 }
 
+func TestWhatWasRedactedForOneAgentIsNotKeptForOthers(t *testing.T) {
+	s := bed.New(t, "").Session("loose")
+	read := `{"jsonrpc":"2.0","id":7,"method":"resources/read","params":{"uri":"a"}}`
+	r := ask(t, s, read, result("7", `{"contents":[{"uri":"a","text":"`+bed.Mail+`"}],"ttlMs":5,"cacheScope":"public"}`))
+	if value(t, r.Forward, "result", "cacheScope").Text() != "private" || value(t, r.Forward, "result", "ttlMs").Int(0) != 5 {
+		t.Errorf("%s", r.Forward)
+	}
+	r = ask(t, s, read, result("7", `{"contents":[{"uri":"a","text":"fine"}],"ttlMs":1e9,"cacheScope":"public"}`))
+	if value(t, r.Forward, "result", "cacheScope").Text() != "public" || value(t, r.Forward, "result", "ttlMs").Int(0) != 60000 {
+		t.Errorf("%s", r.Forward)
+	}
+}
+
 func TestAnErrorsWordsAreRead(t *testing.T) {
 	s := bed.New(t, "").Session("loose")
 	r := ask(t, s, call("1", "a", "{}"), `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"failed","data":{"hint":"`+bed.Injection+`"}}}`)

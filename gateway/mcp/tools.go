@@ -21,7 +21,7 @@ var toolMembers = []string{"name", "title", "description", "inputSchema", "outpu
 
 // toolList is one page of a server's tools: one definition each. A tool that is
 // blocked, and one that is not what it was when it was pinned, is left out.
-func (s *Session) toolList(ctx context.Context, q *request, v document.Value) (items []*item, settle func(), err error) {
+func (s *Session) toolList(ctx context.Context, q *request, v document.Value) (items []*item, err error) {
 	list, whole := s.resume(q.cursor)
 	seen := map[string]bool{}
 	for _, name := range list.names {
@@ -63,7 +63,7 @@ func (s *Session) toolList(ctx context.Context, q *request, v document.Value) (i
 	}
 	verdicts, err := s.o.Keeper.Tools(ctx, s.o.Caller.Agent, s.o.Server, page)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for i, c := range entries {
 		if i >= len(verdicts) || !verdicts[i].Passes() {
@@ -78,7 +78,7 @@ func (s *Session) toolList(ctx context.Context, q *request, v document.Value) (i
 	}
 	rest := s.item(guardbook.KindToolDefinition, q.method, "", q.id)
 	s.members(rest, v, []string{"tools", "nextCursor", "resultType", "ttlMs", "cacheScope", "requestState"})
-	return append(items, rest), func() { caching(v, v.Get("tools")) }, nil
+	return append(items, rest), nil
 }
 
 // leftOut records that a tool is not offered, for a reason that is not policy's.
