@@ -127,7 +127,7 @@ type HeartbeatEntry struct {
 // they were sent are not among them, and neither are canaries.
 type ModelCalls struct {
 	Path  string `json:"path"`
-	Model string `json:"model"` // as the answer names it, else the request; at most 100 bytes; "(other)" beyond 500 pairs
+	Model string `json:"model"` // as the answer names it, else the request; at most 100 bytes; "(other)" beyond 60 pairs
 	Calls int64  `json:"calls"`
 	// OutputTokens are those that the answers told of.
 	OutputTokens int64 `json:"output_tokens,omitzero"`

@@ -11,12 +11,15 @@ import (
 	"github.com/guardbook/guardbook"
 )
 
+// A heartbeat is an entry, and an entry has at most 64 KiB: whatever callers name in it
+// is bounded in length and number. What is over is counted under the name "(other)".
 const (
-	// maxPaths and maxCalls bound what a heartbeat lists: entry paths and models are
-	// named by callers. What is over is counted under the name "(other)".
-	maxPaths, maxCalls = 200, 500
-	maxModel           = 100 // bytes of a model's name
-	other              = "(other)"
+	maxPaths  = 64
+	maxFamily = 40 // entry paths with the same first segment
+	maxPath   = 60 // bytes of an entry path's name
+	maxCalls  = 60
+	maxModel  = 100 // bytes of a model's name
+	other     = "(other)"
 )
 
 // counters are totals since the start of the instance, by name.
@@ -68,8 +71,9 @@ func (c *counters) snapshot() map[string]int64 {
 //
 // and open is 0 when nothing is going on. path.P is allowed + blocked + held: the
 // decisions of the path that are in the book. The instance's own test interactions
-// (canaries) are counted like all others. Beyond 200 paths, further ones are counted
-// together under the path "(other)".
+// (canaries) are counted like all others. Beyond 64 paths, or 40 that begin alike,
+// further ones are counted together under the path "(other)". Those that are 0 are
+// left out.
 func (g *Guard) Counters() map[string]int64 { return g.counters.snapshot() }
 
 // Called counts model calls of one entry path that an upstream answered with success.
@@ -109,8 +113,9 @@ func (g *Guard) count(j *judgement) {
 
 // pathCounters count interactions as they arrive and as they leave.
 type pathCounters struct {
-	mu sync.Mutex
-	m  map[string]*pathCount
+	mu       sync.Mutex
+	m        map[string]*pathCount
+	families map[string]int // paths by first segment
 }
 
 // pathCount is what one entry path has seen, and what became of it.
@@ -136,20 +141,23 @@ func (c *pathCounters) arrive(ins []*guardbook.Interaction) passage {
 
 // at finds the counts of a path; c.mu is held.
 func (c *pathCounters) at(path string) *pathCount {
+	path = clip(path, maxPath)
 	if n := c.m[path]; n != nil {
 		return n
 	}
 	if c.m == nil {
-		c.m = map[string]*pathCount{}
+		c.m, c.families = map[string]*pathCount{}, map[string]int{}
 	}
-	if len(c.m) >= maxPaths {
-		path = other
+	family, _, _ := strings.Cut(path, "/")
+	if len(c.m) >= maxPaths || c.families[family] >= maxFamily {
+		path, family = other, other
 		if n := c.m[path]; n != nil {
 			return n
 		}
 	}
 	n := &pathCount{}
 	c.m[path] = n
+	c.families[family]++
 	return n
 }
 
@@ -199,7 +207,9 @@ func (c *pathCounters) snapshot(out map[string]int64) {
 			"seen": n.seen, "allowed": n.allowed, "flagged": n.flagged, "redacted": n.redacted,
 			"blocked": n.blocked, "held": n.held, "errored": n.errored, "open": n.seen - decided - n.errored,
 		} {
-			out[name+"."+path] = v
+			if v != 0 {
+				out[name+"."+path] = v
+			}
 		}
 	}
 }

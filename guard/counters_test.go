@@ -2,11 +2,13 @@ package guard_test
 
 import (
 	"context"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/guardbook/guardbook"
 )
@@ -42,6 +44,7 @@ func TestWhatArrivesOnAPathLeavesItOnce(t *testing.T) {
 	wg.Go(func() {
 		for {
 			identity(t, g.Counters())
+			time.Sleep(time.Millisecond)
 			select {
 			case <-stop:
 				return
@@ -98,19 +101,32 @@ func TestADecisionThatFailsIsCountedAsAnError(t *testing.T) {
 }
 
 func TestNamesThatCallersMakeUpAreBounded(t *testing.T) {
-	g := newGuard(t, billing)
+	g := newGuard(t, billing, &word{find: "bait", class: guardbook.ClassPromptInjection}, &word{find: "key", class: guardbook.ClassSecret}, &word{find: "mail", class: guardbook.ClassPII})
+	long := strings.Repeat("x", 100)
 	for i := range 300 {
-		if _, err := g.Decide(context.Background(), &guardbook.Interaction{Kind: guardbook.KindInput, Agent: "billing-bot", Path: fmt.Sprint("inspect/", i)}); err != nil {
-			t.Fatal(err)
+		for _, family := range []string{"inspect/", "mcp/"} {
+			for _, text := range []string{"", "bait", "key", "mail"} {
+				in := guardbook.Interaction{Kind: guardbook.KindInput, Agent: "billing-bot", Path: fmt.Sprint(family, i, long), Content: []guardbook.Part{guardbook.TextPart(text)}}
+				if text == "mail" {
+					in.Kind = guardbook.KindOutput
+				}
+				if _, err := g.Decide(context.Background(), &in); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	}
 	for i := range 700 {
-		g.Called(guardbook.ModelCalls{Path: "openai/chat", Model: fmt.Sprint("model-", i), Calls: 1})
+		g.Called(guardbook.ModelCalls{Path: "openai/chat", Model: fmt.Sprint(i, strings.Repeat(`"`, 200)), Calls: 1, OutputTokens: 1 << 40})
 	}
 	g.Called(guardbook.ModelCalls{Path: "openai/chat", Model: "\x1b[31m" + strings.Repeat("x", 500) + "\u202e", Calls: 2})
 	c := g.Counters()
-	if n := identity(t, c); n != 201 || c["path.(other)"] != 100 {
+	if n := identity(t, c); n != 65 || c["path.(other)"] != 4*(600-64) {
 		t.Errorf("%d paths, %d in other", n, c["path.(other)"])
+	}
+	b, err := json.Marshal(guardbook.HeartbeatEntry{Counters: c, Calls: g.Calls()})
+	if err != nil || len(b) > 60_000 {
+		t.Errorf("a heartbeat of %d bytes, %v", len(b), err)
 	}
 	var calls, rest int64
 	for _, m := range g.Calls() {
@@ -122,7 +138,7 @@ func TestNamesThatCallersMakeUpAreBounded(t *testing.T) {
 			t.Errorf("model %q", m.Model)
 		}
 	}
-	if n := len(g.Calls()); n != 501 || calls != 702 || rest != 202 {
+	if n := len(g.Calls()); n != 61 || calls != 702 || rest != 642 {
 		t.Errorf("%d pairs, %d calls, %d of them other", n, calls, rest)
 	}
 }
