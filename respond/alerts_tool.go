@@ -20,7 +20,7 @@ func (a *Alerts) applyQuarantine(e guardbook.Entry, b *guardbook.ToolEntry) {
 	defer a.mu.Unlock()
 	// One for each tool; a server that makes up tools without end gets one for the rest.
 	server := "mcp/" + b.Tool.Server
-	rule, others := server+"/"+b.Tool.Name, 0
+	rule, others := clipTitle(strings.Map(visible, server+"/"+b.Tool.Name)), 0 // the name is the server's
 	for _, x := range a.open {
 		if x.Agent == b.Agent && x.Class == guardbook.ClassToolPoisoning && strings.HasPrefix(x.Rule, server+"/") && x.Rule != rule {
 			others++
