@@ -61,11 +61,11 @@ type Clients struct {
 type client struct {
 	id, agent, tenant string
 	first, last       time.Time
-	seen              ranges
+	seen              Numbers
 	told              map[string]bool // ids of the events that it told
 	events            map[string]int64
 	holes             map[span]time.Time // missing numbers, and since when
-	reported          ranges             // numbers that a gap entry names
+	reported          Numbers            // numbers that a gap entry names
 }
 
 // New returns an empty account.

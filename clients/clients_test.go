@@ -16,7 +16,7 @@ import (
 // TestRangesAreASet holds ranges against a plain set of numbers.
 func TestRangesAreASet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var r ranges
+		var r Numbers
 		set := map[int64]bool{}
 		for _, n := range rapid.SliceOf(rapid.Int64Range(1, 60)).Draw(t, "numbers") {
 			last := n + rapid.Int64Range(0, 3).Draw(t, "more")

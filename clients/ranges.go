@@ -5,11 +5,29 @@ import "slices"
 // span is a run of numbers, both ends in it.
 type span struct{ first, last int64 }
 
-// ranges is a set of numbers from 1 on, as runs in ascending order that do not touch.
-type ranges struct{ list []span }
+// Numbers is a set of numbers from 1 on, as runs in ascending order that do not touch.
+// The zero value is empty.
+type Numbers struct{ list []span }
+
+// Add puts one number in.
+func (r *Numbers) Add(n int64) { r.add(span{n, n}) }
+
+// Count is how many numbers there are.
+func (r *Numbers) Count() int64 { return r.count() }
+
+// First and Last are the lowest and the highest number; 0 when there is none.
+func (r *Numbers) First() int64 {
+	if len(r.list) == 0 {
+		return 0
+	}
+	return r.list[0].first
+}
+
+// Last is the highest number; 0 when there is none.
+func (r *Numbers) Last() int64 { return r.highest() }
 
 // add puts a run in.
-func (r *ranges) add(s span) {
+func (r *Numbers) add(s span) {
 	i, _ := slices.BinarySearchFunc(r.list, s.first, func(x span, first int64) int {
 		switch {
 		case x.last+1 < first:
@@ -32,7 +50,7 @@ func (r *ranges) add(s span) {
 }
 
 // gaps lists the runs below the highest number that are not in the set.
-func (r *ranges) gaps() []span {
+func (r *Numbers) gaps() []span {
 	var out []span
 	next := int64(1)
 	for _, s := range r.list {
@@ -45,7 +63,7 @@ func (r *ranges) gaps() []span {
 }
 
 // covers reports whether every number of a run is in the set.
-func (r *ranges) covers(s span) bool {
+func (r *Numbers) covers(s span) bool {
 	for _, x := range r.list {
 		if x.first <= s.first && s.last <= x.last {
 			return true
@@ -54,14 +72,14 @@ func (r *ranges) covers(s span) bool {
 	return false
 }
 
-func (r *ranges) highest() int64 {
+func (r *Numbers) highest() int64 {
 	if len(r.list) == 0 {
 		return 0
 	}
 	return r.list[len(r.list)-1].last
 }
 
-func (r *ranges) count() (n int64) {
+func (r *Numbers) count() (n int64) {
 	for _, s := range r.list {
 		n += s.last - s.first + 1
 	}

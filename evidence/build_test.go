@@ -115,6 +115,11 @@ func TestEveryExceptionOfTheDayIsFound(t *testing.T) {
 			t.Errorf("%s: no exception says %q: %v", check, detail, found[check])
 		}
 	}
+	for check, detail := range map[string]string{"COV-05": "pass without a decision: input", "COV-04": "no decision on tool_call"} {
+		if !slices.ContainsFunc(found[check], func(r map[string]string) bool { return strings.Contains(r["detail"], detail) }) {
+			t.Errorf("%s: no exception says %q: %v", check, detail, found[check])
+		}
+	}
 	for _, check := range []string{"INT-01", "INT-02", "INT-03", "INT-04", "INT-05", "IPE-05", "INC-03", "ALR-02", "ALR-13"} {
 		if outcome[check] != derive.OutcomeNone {
 			t.Errorf("%s: %s %v", check, outcome[check], found[check])

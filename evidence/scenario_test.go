@@ -171,6 +171,11 @@ func (s *scenario) play() {
 	})
 	s.decide("seq 1", func(d *guardbook.DecisionEntry) { d.Session, d.ClientSeq = "s-9", 1 })
 	s.decide("seq 4", func(d *guardbook.DecisionEntry) { d.Session, d.ClientSeq = "s-9", 4 })
+	// A process of an SDK: what it could not ask about it tells later, so that no number is missing.
+	s.decide("sdk 1", func(d *guardbook.DecisionEntry) { d.Session, d.Client, d.ClientSeq = "s-10", "p-1", 1 })
+	s.decide("sdk 3", func(d *guardbook.DecisionEntry) { d.Session, d.Client, d.ClientSeq = "s-11", "p-1", 3 })
+	s.add("sdk 2", guardbook.TypeClient, guardbook.ClientEntry{Agent: "billing-bot", Client: "p-1", Event: "unguarded", ClientSeq: 2, Kind: guardbook.KindInput, Reason: "connection refused"})
+	s.add("sdk 4", guardbook.TypeClient, guardbook.ClientEntry{Agent: "billing-bot", Client: "p-1", Event: "refused", ClientSeq: 4, Kind: guardbook.KindToolCall, Reason: "connection refused"})
 	s.decide("stranger", func(d *guardbook.DecisionEntry) {
 		d.Agent, d.Policy, d.Decision = "nobody", "", guardbook.ActionBlock
 		d.Rule = "no-policy"

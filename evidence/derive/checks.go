@@ -40,14 +40,8 @@ func (s *state) checkCoverage() {
 	}
 	s.checks.made("COV-05", d.total+d.passed, "decisions and passthroughs").addAll(&d.unread, byRuntime)
 
-	c = s.checks.made("COV-06", int64(len(d.sessions)), "sessions that number their interactions")
-	for _, key := range sorted(d.sessions) {
-		q := d.sessions[key]
-		if missing := q.last - q.first + 1 - q.n; missing > 0 {
-			c.add(Exception{Object: key, Start: q.from, End: q.to, Count: missing, Refs: refs(q.ref),
-				Detail: fmt.Sprintf("numbers %d to %d are %d, and %d are in the book", q.first, q.last, q.last-q.first+1, q.n)})
-		}
-	}
+	s.checkNumbers()
+	s.checkCompared()
 	s.checkCanaries()
 	s.checks.made("COV-10", d.total, "decisions").addAll(&d.monitor, byRuntime)
 }

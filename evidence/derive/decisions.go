@@ -46,13 +46,6 @@ type pendingHigh struct {
 	ref            Ref
 }
 
-// clientSeq follows a caller's own numbers in one session.
-type clientSeq struct {
-	first, last, n int64
-	from, to       time.Time
-	ref            Ref
-}
-
 func (d *decisions) init() {
 	d.kinds, d.classes, d.severities = map[guardbook.Kind]int64{}, map[guardbook.Class]int64{}, map[string]int64{}
 	d.sessions, d.pending = map[string]*clientSeq{}, map[string][]pendingHigh{}
@@ -89,7 +82,7 @@ func (s *state) decision(x event, b guardbook.DecisionEntry) {
 	s.seen(x, &b)
 	s.failures(x, &b)
 	s.outsidePolicy(x, &b)
-	s.clientGap(x, &b)
+	s.number(x, b.Agent, cmp.Or(b.Client, b.Session), b.ClientSeq)
 	s.alarm(x, &b)
 	s.walk.decision(x, &b)
 }
@@ -161,20 +154,6 @@ func (s *state) outsidePolicy(x event, b *guardbook.DecisionEntry) {
 	}
 }
 
-func (s *state) clientGap(x event, b *guardbook.DecisionEntry) {
-	if b.ClientSeq <= 0 {
-		return
-	}
-	key := b.Agent + " " + b.Session
-	c := s.decisions.sessions[key]
-	if c == nil {
-		c = &clientSeq{first: b.ClientSeq, last: b.ClientSeq, from: x.ts, ref: x.ref}
-		s.decisions.sessions[key] = c
-	}
-	c.first, c.last, c.to = min(c.first, b.ClientSeq), max(c.last, b.ClientSeq), x.ts
-	c.n++
-}
-
 // alarm notes decisions of high severity: each is to have an alert, and gets a
 // proof.
 func (s *state) alarm(x event, b *guardbook.DecisionEntry) {
@@ -208,6 +187,7 @@ func (s *state) passthrough(x event, b guardbook.PassthroughEntry) {
 	if !x.in {
 		return
 	}
+	s.number(x, b.Agent, b.Client, b.ClientSeq)
 	s.decisions.passed++
 	s.decisions.unread.hit(b.Agent+" "+b.Method+" "+b.Endpoint, x.ts, x.ref, "endpoint passed unread by rule "+orNone(b.Rule)+" of policy "+orNone(b.Policy))
 }

@@ -24,6 +24,7 @@ type state struct {
 	life        life
 	decisions   decisions
 	canaries    canaries
+	compared    []compared
 	checks      checks
 	walk        walks
 	clock       episodes // occurred long after recorded
@@ -127,10 +128,16 @@ func (s *state) take(e guardbook.Entry, ref Ref) error {
 		return with(x, s.notification)
 	case guardbook.TypeAgent:
 		return with(x, s.agent)
+	case guardbook.TypeOperator:
+		return with(x, s.operator)
 	case guardbook.TypeCanary:
 		return with(x, s.canary)
 	case guardbook.TypeDegraded:
 		return with(x, s.degraded)
+	case guardbook.TypeRefusal:
+		return with(x, s.refusal)
+	case guardbook.TypeClient:
+		return with(x, s.client)
 	}
 	return nil
 }
