@@ -6,6 +6,7 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, write
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { play } from "../examples/play.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const home = join(root, "tests", "frameworks");
@@ -48,7 +49,7 @@ for (const set of sets) {
     .map((f) => f.slice(0, -".case.ts".length))
     .filter((c) => !/\d$/.test(c) || only[set].includes(c))
     .filter((c) => args.length === 0 || args.includes(c));
-  for (const c of cases) copyFileSync(join(home, `${c}.case.ts`), join(source, `${c}.test.ts`));
+  for (const c of cases) copyFileSync(join(home, `${c}.case.ts`), join(source, `${c}.case.ts`));
   const config = {
     extends: "../tsconfig.base.json",
     compilerOptions: { rootDir: "source", outDir: "out" },
@@ -63,9 +64,24 @@ for (const set of sets) {
   }
   const tested = spawnSync(
     process.execPath,
-    ["--test", "--test-reporter=spec", "--test-concurrency=2", ...cases.map((c) => join("out", `${c}.test.js`))],
+    ["--test", "--test-reporter=spec", "--test-concurrency=2", ...cases.map((c) => join("out", `${c}.case.js`))],
     { cwd: folder, stdio: "inherit", env: { ...process.env, GUARDBOOK_TEST_BINARY: binary } },
   );
   failed ||= tested.status !== 0;
+  if (set !== "newest" || args.length > 0) continue;
+  process.env.GUARDBOOK_BINARY = binary;
+  for (const name of ["langchain", "ai", "openai-agents", "claude", "mcp"]) {
+    const file = join(folder, "out", `example-${name}.js`);
+    copyFileSync(join(root, "examples", name, "index.mjs"), file);
+    let said = "";
+    const status = await play(file, folder, (text) => {
+      said += text;
+    });
+    const went = ["the database runs: SELECT starts_at", 'table "billing" is not among', "tool_call query_database"];
+    const fine = status === 0 && went.every((w) => said.includes(w)) && !said.includes("runs: SELECT *");
+    console.log(`${fine ? "✔" : "✖"} example ${name}`);
+    if (!fine) console.log(said);
+    failed ||= !fine;
+  }
 }
 process.exit(failed ? 1 : 0);

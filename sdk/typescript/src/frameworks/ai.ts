@@ -43,13 +43,25 @@ export interface Middleware<V extends string = "v2"> {
   wrapStream(options: any): Promise<any>;
 }
 
+// One for each guard: what a guarded tool gave is known to the guarded model that reads it.
+const judges = new WeakMap<Decider, Judge>();
+
+function judgeOf(guard: Decider): Judge {
+  let judge = judges.get(guard);
+  if (!judge) {
+    judge = new Judge(guard, via);
+    judges.set(guard, judge);
+  }
+  return judge;
+}
+
 /**
  * A model that judges what it is given and what it gives. An answer is held until it is
  * judged: a text to its end, a tool call to its last argument. A denied input or output
  * throws `GuardBlocked`; in a stream it is the part `error`.
  */
 export function guardModel<M extends LanguageModel>(guard: Decider, model: M, options: Options = {}): M {
-  const inner = new ModelJudge(new Judge(guard, via), options);
+  const inner = new ModelJudge(judgeOf(guard), options);
   return new Proxy(model, {
     get(target, member) {
       if (member === "doGenerate") {
@@ -72,7 +84,7 @@ export function guardModel<M extends LanguageModel>(guard: Decider, model: M, op
 
 /** {@link guardModel} as a middleware: `wrapLanguageModel({ model, middleware: guardMiddleware(guard) })`. */
 export function guardMiddleware<V extends string = "v4">(guard: Decider, options: Options = {}): Middleware<V> {
-  const inner = new ModelJudge(new Judge(guard, via), options);
+  const inner = new ModelJudge(judgeOf(guard), options);
   return {
     // No version of the SDK reads it; their types ask for it.
     specificationVersion: "v4" as string as V,
@@ -90,7 +102,7 @@ export function guardMiddleware<V extends string = "v4">(guard: Decider, options
  * the agent goes on.
  */
 export function guardTools<T extends object>(guard: Decider, tools: T, options: Options = {}): T {
-  const judge = new Judge(guard, via);
+  const judge = judgeOf(guard);
   return Object.fromEntries(
     Object.entries(tools).map(([name, tool]) => [name, guardTool(judge, name, tool as Tool, options)]),
   ) as T;
@@ -151,13 +163,18 @@ async function* guardedCall(
 ): AsyncGenerator<unknown> {
   const scope: Scope = { ...options, context: taskOf(given.messages ?? []), signal: given.abortSignal };
   const tool = { name, callId: given.toolCallId };
+  const deny = (why: string, cause?: unknown): never => {
+    judge.remember("tool_result", why, scope, tool);
+    throw new ToolDenied(why, { cause });
+  };
   const verdict = await judge.call(tool, input, scope);
-  if (verdict.denied !== undefined) throw new ToolDenied(verdict.denied);
+  if (verdict.denied !== undefined) return deny(verdict.denied);
   const wrapped = typeof input !== "object" || input === null; // a tool that takes a bare text
   const args = wrapped && verdict.args.input !== undefined ? verdict.args.input : verdict.args;
   const read = async (value: unknown) => {
     const judged = await judge.resultValue(tool, value, scope);
-    if (judged.denied !== undefined) throw new ToolDenied(judged.denied);
+    if (judged.denied !== undefined) deny(judged.denied);
+    judge.remember("tool_result", judged.value, scope, tool);
     return judged.value;
   };
   let running: unknown;
@@ -172,7 +189,7 @@ async function* guardedCall(
     // The model reads an error's words as well.
     const judged = await judge.result(tool, [error.message], scope);
     if (judged.denied === undefined && judged.texts[0] === error.message) throw error;
-    throw new ToolDenied(judged.denied ?? judged.texts?.[0] ?? "", { cause: error });
+    deny(judged.denied ?? judged.texts?.[0] ?? "", error);
   }
   yield await read(running);
 }

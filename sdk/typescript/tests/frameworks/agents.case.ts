@@ -1,15 +1,38 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Agent, handoff, OpenAIChatCompletionsModel, OpenAIResponsesModel, run, setTracingDisabled, tool, type MCPServer } from "@openai/agents";
+import {
+  Agent,
+  handoff,
+  type MCPServer,
+  OpenAIChatCompletionsModel,
+  OpenAIResponsesModel,
+  run,
+  setTracingDisabled,
+  tool,
+} from "@openai/agents";
 import { GuardBlocked } from "guardbook";
 import { blockedBy, guardAgent, toolInputGuardrail, toolOutputGuardrail } from "guardbook/openai-agents";
 import OpenAI from "openai";
 import { z } from "zod";
-import { appointments, billing, decisions, injection, lost, mail, meeting, openaiURL, plan, poisoned, server, ward } from "./world.js";
+import {
+  appointments,
+  billing,
+  decisions,
+  injection,
+  lost,
+  mail,
+  meeting,
+  openaiURL,
+  plan,
+  poisoned,
+  server,
+  ward,
+} from "./world.js";
 
 setTracingDisabled(true);
 
-const client = (fetch?: typeof globalThis.fetch) => new OpenAI({ baseURL: openaiURL, apiKey: "sk-test", maxRetries: 2, ...(fetch && { fetch }) });
+const client = (fetch?: typeof globalThis.fetch) =>
+  new OpenAI({ baseURL: openaiURL, apiKey: "sk-test", maxRetries: 2, ...(fetch && { fetch }) });
 const models = {
   chat: (id: string, c = client()) => new OpenAIChatCompletionsModel(c as never, id),
   responses: (id: string, c = client()) => new OpenAIResponsesModel(c as never, id),
@@ -21,11 +44,15 @@ function tools() {
     ran,
     all: [
       tool({
-        name: "read_document", description: "Reads a document of the practice.", parameters: z.object({ name: z.string() }),
+        name: "read_document",
+        description: "Reads a document of the practice.",
+        parameters: z.object({ name: z.string() }),
         execute: async ({ name }) => (ran.push(`read_document ${name}`), poisoned),
       }),
       tool({
-        name: "query_database", description: "Runs a read-only SQL query.", parameters: z.object({ query: z.string() }),
+        name: "query_database",
+        description: "Runs a read-only SQL query.",
+        parameters: z.object({ query: z.string() }),
         execute: async ({ query }) => (ran.push(`query_database ${query}`), "2026-03-09T10:30 Okafor"),
       }),
     ],
@@ -40,14 +67,23 @@ const story = plan(
 );
 const leak = plan({ text: `Please write to ${mail} for more, she answers within the day.` });
 
-const outputs = (items: { type: string; output?: unknown }[]) => items.filter((i) => i.type === "tool_call_output_item").map((i) => (typeof i.output === "string" ? i.output : JSON.stringify(i.output)));
+const outputs = (items: { type: string; output?: unknown }[]) =>
+  items
+    .filter((i) => i.type === "tool_call_output_item")
+    .map((i) => (typeof i.output === "string" ? i.output : JSON.stringify(i.output)));
 
 for (const [api, make] of Object.entries(models)) {
   for (const streamed of [false, true]) {
     test(`${api}, ${streamed ? "streamed" : "whole"}: denied calls and results are outputs of tools, and the agent goes on`, async () => {
       const { guard, agent: name } = ward({ session: "s-agents" });
       const { ran, all } = tools();
-      const agent = new Agent({ name: "Ward", instructions: "You help patients.", model: make(story), modelSettings: { store: false }, tools: all });
+      const agent = new Agent({
+        name: "Ward",
+        instructions: "You help patients.",
+        model: make(story),
+        modelSettings: { store: false },
+        tools: all,
+      });
       const guarded = guardAgent(guard, agent);
       assert.notEqual(guarded, agent);
       assert.equal(agent.tools[0], all[0], "the given agent stays as it was");
@@ -66,7 +102,10 @@ for (const [api, make] of Object.entries(models)) {
       assert.deepEqual(ran, ["read_document intake", `query_database ${appointments}`]);
       const book = decisions(name);
       assert.ok(book.every((d) => d.session === "s-agents" && d.path === "inspect/typescript/openai-agents"));
-      assert.deepEqual(book.filter((d) => d.decision === "block").map((d) => `${d.kind} ${d.tool}`), ["tool_result read_document", "tool_call query_database"]);
+      assert.deepEqual(
+        book.filter((d) => d.decision === "block").map((d) => `${d.kind} ${d.tool}`),
+        ["tool_result read_document", "tool_call query_database"],
+      );
       assert.ok(book.some((d) => d.kind === "input") && book.some((d) => d.kind === "output"));
     });
   }
@@ -74,7 +113,9 @@ for (const [api, make] of Object.entries(models)) {
   test(`${api}: through a wrapped client what is streamed was judged, and a denied call goes back to the model`, async () => {
     const { guard } = ward();
     const wrapped = guard.wrap(client(), { toolCalls: "asked" });
-    const speaker = guardAgent(guard, new Agent({ name: "Speaker", model: make(leak, wrapped) }), { models: "gateway" });
+    const speaker = guardAgent(guard, new Agent({ name: "Speaker", model: make(leak, wrapped) }), {
+      models: "gateway",
+    });
     const s = await run(speaker, "Whom do I write to?", { stream: true });
     let seen = "";
     let pieces = 0;
@@ -87,7 +128,11 @@ for (const [api, make] of Object.entries(models)) {
     assert.match(String(s.finalOutput), /within the day/);
 
     const { ran, all } = tools();
-    const agent = guardAgent(guard, new Agent({ name: "Ward", model: make(story, wrapped), modelSettings: { store: false }, tools: all }), { models: "gateway" });
+    const agent = guardAgent(
+      guard,
+      new Agent({ name: "Ward", model: make(story, wrapped), modelSettings: { store: false }, tools: all }),
+      { models: "gateway" },
+    );
     const result = await run(agent, "When is my next appointment?");
     assert.equal(result.finalOutput, "Your next appointment is on 9 March.");
     assert.deepEqual(ran, ["read_document intake", `query_database ${appointments}`]);
@@ -100,28 +145,53 @@ test("a denied input trips before the model is asked; blockedBy takes GuardBlock
   const spy = client(async (...a) => (asked++, fetch(...a)));
   const agent = guardAgent(guard, new Agent({ name: "Ward", model: models.chat(story, spy), tools: tools().all }));
   for (const input of [injection, [{ role: "user" as const, content: injection }]]) {
-    const error = await run(agent, input).then(() => undefined, (e: unknown) => e);
+    const error = await run(agent, input).then(
+      () => undefined,
+      (e: unknown) => e,
+    );
     assert.ok(blockedBy(error) instanceof GuardBlocked, String(error));
   }
   assert.equal(asked, 0, "the guardrail does not run beside the model");
 
   const wrapped = guard.wrap(spy);
-  const through = guardAgent(guard, new Agent({ name: "Ward", model: models.responses(story, wrapped) }), { models: "gateway" });
-  const error = await run(through, injection).then(() => undefined, (e: unknown) => e);
+  const through = guardAgent(guard, new Agent({ name: "Ward", model: models.responses(story, wrapped) }), {
+    models: "gateway",
+  });
+  const error = await run(through, injection).then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   assert.ok(blockedBy(error), String(error));
 });
 
 test("a denied output does not come out", async () => {
   const { guard } = ward();
-  const error = await run(guardAgent(guard, new Agent({ name: "Speaker", model: models.chat(leak) })), "Hi").then(() => undefined, (e: unknown) => e);
+  const error = await run(guardAgent(guard, new Agent({ name: "Speaker", model: models.chat(leak) })), "Hi").then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   assert.equal(blockedBy(error)?.decision, "redact");
 });
 
 test("handoffs are walked, also in circles, and are calls of their own", async () => {
   const { guard, agent: name } = ward();
   const { ran, all } = tools();
-  const desk = new Agent({ name: "Desk", model: models.chat(plan({ text: "x" }, { calls: [{ name: "query_database", arguments: { query: billing } }] }, { text: "Done at the desk." })), tools: all });
-  const front = new Agent({ name: "Front", model: models.chat(plan({ calls: [{ name: "transfer_to_desk", arguments: {} }] })), handoffs: [handoff(desk, { toolNameOverride: "transfer_to_desk" })] });
+  const desk = new Agent({
+    name: "Desk",
+    model: models.chat(
+      plan(
+        { text: "x" },
+        { calls: [{ name: "query_database", arguments: { query: billing } }] },
+        { text: "Done at the desk." },
+      ),
+    ),
+    tools: all,
+  });
+  const front = new Agent({
+    name: "Front",
+    model: models.chat(plan({ calls: [{ name: "transfer_to_desk", arguments: {} }] })),
+    handoffs: [handoff(desk, { toolNameOverride: "transfer_to_desk" })],
+  });
   desk.handoffs = [front];
   const result = await run(guardAgent(guard, front), "Go");
   assert.equal(result.finalOutput, "Done at the desk.");
@@ -129,8 +199,15 @@ test("handoffs are walked, also in circles, and are calls of their own", async (
   assert.ok(decisions(name).some((d) => d.kind === "tool_call" && d.tool === "transfer_to_desk"));
 
   const vault = new Agent({ name: "Vault", model: models.chat(plan({ text: "Never." })) });
-  const thief = new Agent({ name: "Thief", model: models.chat(plan({ calls: [{ name: "transfer_to_vault", arguments: {} }] })), handoffs: [handoff(vault, { toolNameOverride: "transfer_to_vault" })] });
-  const error = await run(guardAgent(guard, thief), "Go").then(() => undefined, (e: unknown) => e);
+  const thief = new Agent({
+    name: "Thief",
+    model: models.chat(plan({ calls: [{ name: "transfer_to_vault", arguments: {} }] })),
+    handoffs: [handoff(vault, { toolNameOverride: "transfer_to_vault" })],
+  });
+  const error = await run(guardAgent(guard, thief), "Go").then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   assert.ok(blockedBy(error), String(error));
 });
 
@@ -138,7 +215,11 @@ test("an agent used as a tool is guarded as a tool", async () => {
   const { guard } = ward();
   const helper = new Agent({ name: "Helper", model: models.chat(plan({ text: poisoned })) });
   const asTool = helper.asTool({ toolName: "free_helper", toolDescription: "Helps." });
-  const agent = new Agent({ name: "Boss", model: models.chat(plan({ calls: [{ name: "free_helper", arguments: { input: "Help" } }] }, { text: "Done." })), tools: [asTool] });
+  const agent = new Agent({
+    name: "Boss",
+    model: models.chat(plan({ calls: [{ name: "free_helper", arguments: { input: "Help" } }] }, { text: "Done." })),
+    tools: [asTool],
+  });
   const result = await run(guardAgent(guard, agent), "Go");
   assert.match(outputs(result.newItems as never)[0] ?? "", /Blocked/);
   assert.equal(result.finalOutput, "Done.");
@@ -147,20 +228,39 @@ test("an agent used as a tool is guarded as a tool", async () => {
 test("MCP servers are walked: a poisoned tool is left out, and calls and results are judged", async () => {
   const { guard, agent: name } = ward();
   const called: string[] = [];
-  const schema = { type: "object" as const, properties: { query: { type: "string" } }, required: ["query"], additionalProperties: false };
+  const schema = {
+    type: "object" as const,
+    properties: { query: { type: "string" } },
+    required: ["query"],
+    additionalProperties: false,
+  };
   const clinic = {
-    name: "clinic", cacheToolsList: false, connect: async () => undefined, close: async () => undefined, invalidateToolsCache: async () => undefined,
+    name: "clinic",
+    cacheToolsList: false,
+    connect: async () => undefined,
+    close: async () => undefined,
+    invalidateToolsCache: async () => undefined,
     listTools: async () => [
       { name: "query_database", description: "Runs a read-only SQL query.", inputSchema: schema },
       { name: "free_bad", description: injection, inputSchema: schema },
       { name: "free_note", description: "Reads a note.", inputSchema: schema },
     ],
-    callTool: async (tool: string) => (called.push(tool), [{ type: "text", text: tool === "free_note" ? poisoned : "2026-03-09" }]),
+    callTool: async (tool: string) => (
+      called.push(tool), [{ type: "text", text: tool === "free_note" ? poisoned : "2026-03-09" }]
+    ),
   } as unknown as MCPServer;
-  const model = models.chat(plan(
-    { calls: [{ name: "query_database", arguments: { query: billing } }, { name: "free_note", arguments: { query: "x" } }, { name: "query_database", arguments: { query: appointments } }] },
-    { text: "Done." },
-  ));
+  const model = models.chat(
+    plan(
+      {
+        calls: [
+          { name: "query_database", arguments: { query: billing } },
+          { name: "free_note", arguments: { query: "x" } },
+          { name: "query_database", arguments: { query: appointments } },
+        ],
+      },
+      { text: "Done." },
+    ),
+  );
   const agent = guardAgent(guard, new Agent({ name: "Ward", model, mcpServers: [clinic] }));
   const result = await run(agent, "Go");
   assert.deepEqual(called.sort(), ["free_note", "query_database"]);
@@ -168,7 +268,9 @@ test("MCP servers are walked: a poisoned tool is left out, and calls and results
   assert.match(denied ?? "", /billing/);
   assert.match(poison ?? "", /Blocked/);
   assert.match(fine ?? "", /2026-03-09/);
-  assert.ok(decisions(name).some((d) => d.kind === "tool_definition" && d.tool === "free_bad" && d.decision === "block"));
+  assert.ok(
+    decisions(name).some((d) => d.kind === "tool_definition" && d.tool === "free_bad" && d.decision === "block"),
+  );
   const offered = await agent.getMcpTools({ context: {} } as never).catch(() => clinic.listTools());
   assert.ok(Array.isArray(offered));
 });
@@ -179,16 +281,52 @@ test("parallel calls, errors in tools and redacted arguments", async () => {
   let got = "";
   const list = [
     ...tools().all,
-    tool({ name: "free_meet", description: "Meets.", parameters: z.object({ n: z.number() }), execute: async ({ n }) => (await met(), `met ${n}`) }),
-    tool({ name: "free_fire", description: "Breaks.", parameters: z.object({}), errorFunction: (_, e) => String(e), execute: async () => { throw new Error("the printer is on fire"); } }),
-    tool({ name: "free_evil", description: "Breaks.", parameters: z.object({}), errorFunction: (_, e) => String(e), execute: async () => { throw new Error(injection); } }),
-    tool({ name: "free_send", description: "Sends.", parameters: z.object({ to: z.string() }), execute: async ({ to }) => { got = to; return `sent to ${mail}`; } }),
+    tool({
+      name: "free_meet",
+      description: "Meets.",
+      parameters: z.object({ n: z.number() }),
+      execute: async ({ n }) => (await met(), `met ${n}`),
+    }),
+    tool({
+      name: "free_fire",
+      description: "Breaks.",
+      parameters: z.object({}),
+      errorFunction: (_, e) => String(e),
+      execute: async () => {
+        throw new Error("the printer is on fire");
+      },
+    }),
+    tool({
+      name: "free_evil",
+      description: "Breaks.",
+      parameters: z.object({}),
+      errorFunction: (_, e) => String(e),
+      execute: async () => {
+        throw new Error(injection);
+      },
+    }),
+    tool({
+      name: "free_send",
+      description: "Sends.",
+      parameters: z.object({ to: z.string() }),
+      execute: async ({ to }) => {
+        got = to;
+        return `sent to ${mail}`;
+      },
+    }),
   ];
   const calls = [
-    { name: "free_meet", arguments: { n: 1 } }, { name: "query_database", arguments: { query: billing } }, { name: "free_meet", arguments: { n: 2 } },
-    { name: "free_fire", arguments: {} }, { name: "free_evil", arguments: {} }, { name: "free_send", arguments: { to: `Dear ${mail}` } },
+    { name: "free_meet", arguments: { n: 1 } },
+    { name: "query_database", arguments: { query: billing } },
+    { name: "free_meet", arguments: { n: 2 } },
+    { name: "free_fire", arguments: {} },
+    { name: "free_evil", arguments: {} },
+    { name: "free_send", arguments: { to: `Dear ${mail}` } },
   ];
-  const result = await run(guardAgent(guard, new Agent({ name: "Ward", model: models.chat(plan({ calls }, { text: "Done." })), tools: list })), "Go");
+  const result = await run(
+    guardAgent(guard, new Agent({ name: "Ward", model: models.chat(plan({ calls }, { text: "Done." })), tools: list })),
+    "Go",
+  );
   const [one, denied, two, fire, evil, sent] = outputs(result.newItems as never);
   assert.deepEqual([one, two], ["met 1", "met 2"]);
   assert.match(denied ?? "", /billing/);
@@ -201,8 +339,23 @@ test("parallel calls, errors in tools and redacted arguments", async () => {
 test("a run that is cancelled ends, also while a tool runs", async () => {
   const { guard } = ward();
   const controller = new AbortController();
-  const hang = tool({ name: "free_hang", description: "Hangs.", parameters: z.object({}), execute: async () => { controller.abort(new Error("enough")); throw new Error("stopped"); } });
-  const agent = guardAgent(guard, new Agent({ name: "Ward", model: models.chat(plan({ calls: [{ name: "free_hang", arguments: {} }] }, { text: "Never." })), tools: [hang] }));
+  const hang = tool({
+    name: "free_hang",
+    description: "Hangs.",
+    parameters: z.object({}),
+    execute: async () => {
+      controller.abort(new Error("enough"));
+      throw new Error("stopped");
+    },
+  });
+  const agent = guardAgent(
+    guard,
+    new Agent({
+      name: "Ward",
+      model: models.chat(plan({ calls: [{ name: "free_hang", arguments: {} }] }, { text: "Never." })),
+      tools: [hang],
+    }),
+  );
   await assert.rejects(run(agent, "Go", { signal: controller.signal }));
 });
 
@@ -210,10 +363,24 @@ test("tool guardrails of their own", async () => {
   const { guard } = ward();
   let ran = 0;
   const query = tool({
-    name: "query_database", description: "Runs a read-only SQL query.", parameters: z.object({ query: z.string() }), execute: async () => (ran++, poisoned),
-    inputGuardrails: [toolInputGuardrail(guard)], outputGuardrails: [toolOutputGuardrail(guard)],
+    name: "query_database",
+    description: "Runs a read-only SQL query.",
+    parameters: z.object({ query: z.string() }),
+    execute: async () => (ran++, poisoned),
+    inputGuardrails: [toolInputGuardrail(guard)],
+    outputGuardrails: [toolOutputGuardrail(guard)],
   });
-  const model = models.chat(plan({ calls: [{ name: "query_database", arguments: { query: billing } }, { name: "query_database", arguments: { query: appointments } }] }, { text: "Done." }));
+  const model = models.chat(
+    plan(
+      {
+        calls: [
+          { name: "query_database", arguments: { query: billing } },
+          { name: "query_database", arguments: { query: appointments } },
+        ],
+      },
+      { text: "Done." },
+    ),
+  );
   const result = await run(new Agent({ name: "Ward", model, tools: [query] }), "Go");
   const [denied, poison] = outputs(result.newItems as never);
   assert.match(denied ?? "", /billing/);
@@ -225,13 +392,31 @@ test("tool guardrails of their own", async () => {
 test("guard.wrap takes an agent; the kill switch; no server", async () => {
   const { guard, agent: name } = ward();
   const { ran, all } = tools();
-  const stop = tool({ name: "free_stop", description: "Is killed.", parameters: z.object({}), execute: async () => (server.run("kill", name, "--reason", "test"), "ok") });
-  const working = plan({ calls: [{ name: "free_stop", arguments: {} }] }, { calls: [{ name: "query_database", arguments: { query: appointments } }] }, { text: "Done." });
-  const error = await run(guard.wrap(new Agent({ name: "Ward", model: models.chat(working), tools: [...all, stop] })), "Go").then(() => undefined, (e: unknown) => e);
+  const stop = tool({
+    name: "free_stop",
+    description: "Is killed.",
+    parameters: z.object({}),
+    execute: async () => (server.run("kill", name, "--reason", "test"), "ok"),
+  });
+  const working = plan(
+    { calls: [{ name: "free_stop", arguments: {} }] },
+    { calls: [{ name: "query_database", arguments: { query: appointments } }] },
+    { text: "Done." },
+  );
+  const error = await run(
+    guard.wrap(new Agent({ name: "Ward", model: models.chat(working), tools: [...all, stop] })),
+    "Go",
+  ).then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   assert.ok(blockedBy(error), String(error));
   assert.deepEqual(ran, []);
 
-  const alone = await run(guardAgent(lost(), new Agent({ name: "Ward", model: models.chat(story), tools: all })), "When?");
+  const alone = await run(
+    guardAgent(lost(), new Agent({ name: "Ward", model: models.chat(story), tools: all })),
+    "When?",
+  );
   assert.deepEqual(ran, []);
   assert.ok(outputs(alone.newItems as never).every((o) => /could not be asked/.test(o)));
 });

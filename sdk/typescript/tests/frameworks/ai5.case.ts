@@ -12,8 +12,10 @@ story("AI SDK 5", {
   generators: false,
   tool: tool as never,
   models: {
-    chat: (id, fetch) => createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),
-    responses: (id, fetch) => createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).responses(id as never),
+    chat: (id, fetch) =>
+      createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),
+    responses: (id, fetch) =>
+      createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).responses(id as never),
   },
   middleware: (model, guard) => wrapLanguageModel({ model: model as never, middleware: guardMiddleware(guard) }),
 });
@@ -24,8 +26,11 @@ story("AI SDK 6", {
   generators: true,
   tool: ai6.tool as never,
   models: {
-    chat: (id, fetch) => createOpenAI3({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),
-    responses: (id, fetch) => createOpenAI3({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).responses(id as never),
+    chat: (id, fetch) =>
+      createOpenAI3({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),
+    responses: (id, fetch) =>
+      createOpenAI3({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).responses(id as never),
   },
-  middleware: (model, guard) => ai6.wrapLanguageModel({ model: model as never, middleware: guardMiddleware<"v3">(guard) }),
+  middleware: (model, guard) =>
+    ai6.wrapLanguageModel({ model: model as never, middleware: guardMiddleware<"v3">(guard) }),
 });

@@ -14,9 +14,12 @@ story("AI SDK 7", {
   generators: true,
   tool: tool as never,
   models: {
-    chat: (id, fetch) => createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),
-    responses: (id, fetch) => createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).responses(id as never),
-    anthropic: (id, fetch) => createAnthropic({ baseURL: `${anthropicURL}/v1`, apiKey: "sk-test", ...(fetch && { fetch }) })(id as never),
+    chat: (id, fetch) =>
+      createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).chat(id as never),
+    responses: (id, fetch) =>
+      createOpenAI({ baseURL: openaiURL, apiKey: "sk-test", ...(fetch && { fetch }) }).responses(id as never),
+    anthropic: (id, fetch) =>
+      createAnthropic({ baseURL: `${anthropicURL}/v1`, apiKey: "sk-test", ...(fetch && { fetch }) })(id as never),
   },
   middleware: (model, guard) => wrapLanguageModel({ model: model as never, middleware: guardMiddleware(guard) }),
 });

@@ -1,15 +1,29 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AIMessage, HumanMessage, type BaseMessage } from "@langchain/core/messages";
+import { ChatAnthropic } from "@langchain/anthropic";
+import { AIMessage, type BaseMessage, HumanMessage } from "@langchain/core/messages";
 import { Command, MemorySaver } from "@langchain/langgraph";
 import { ToolNode } from "@langchain/langgraph/prebuilt";
-import { ChatAnthropic } from "@langchain/anthropic";
 import { ChatOpenAI } from "@langchain/openai";
 import { GuardBlocked } from "guardbook";
 import { blockedBy, guardMiddleware, guardModel, guardTools } from "guardbook/langchain";
-import { createAgent, createMiddleware, tool, ToolMessage } from "langchain";
+import { createAgent, createMiddleware, ToolMessage, tool } from "langchain";
 import { z } from "zod";
-import { appointments, billing, decisions, injection, anthropicURL, lost, mail, meeting, openaiURL, plan, poisoned, server, ward } from "./world.js";
+import {
+  anthropicURL,
+  appointments,
+  billing,
+  decisions,
+  injection,
+  lost,
+  mail,
+  meeting,
+  openaiURL,
+  plan,
+  poisoned,
+  server,
+  ward,
+} from "./world.js";
 
 function tools() {
   const ran: string[] = [];
@@ -38,11 +52,23 @@ const story = plan(
 );
 
 function openAI(model: string, fetch?: typeof globalThis.fetch, more: object = {}) {
-  return new ChatOpenAI({ model, apiKey: "sk-test", maxRetries: 0, configuration: { baseURL: openaiURL, ...(fetch && { fetch }) }, ...more });
+  return new ChatOpenAI({
+    model,
+    apiKey: "sk-test",
+    maxRetries: 0,
+    configuration: { baseURL: openaiURL, ...(fetch && { fetch }) },
+    ...more,
+  });
 }
 
 function anthropic(model: string, fetch?: typeof globalThis.fetch) {
-  return new ChatAnthropic({ model, apiKey: "sk-test", maxRetries: 0, anthropicApiUrl: anthropicURL, ...(fetch && { clientOptions: { fetch } }) });
+  return new ChatAnthropic({
+    model,
+    apiKey: "sk-test",
+    maxRetries: 0,
+    anthropicApiUrl: anthropicURL,
+    ...(fetch && { clientOptions: { fetch } }),
+  });
 }
 
 function toolMessages(messages: BaseMessage[]): ToolMessage[] {
@@ -55,14 +81,23 @@ function text(m: BaseMessage | undefined): string {
 
 const ask = (content: string) => ({ messages: [new HumanMessage(content)] });
 
-for (const [provider, model] of [["openai", openAI(story)], ["anthropic", anthropic(story)]] as const) {
+for (const [provider, model] of [
+  ["openai", openAI(story)],
+  ["anthropic", anthropic(story)],
+] as const) {
   test(`${provider}: a poisoned document and a denied query come back as errors, and the agent goes on`, async () => {
     const { guard, agent: name } = ward();
     const { ran, all } = tools();
     const agent = createAgent({
-      model, tools: all, systemPrompt: "You help patients.", checkpointer: new MemorySaver(), middleware: [guardMiddleware(guard)],
+      model,
+      tools: all,
+      systemPrompt: "You help patients.",
+      checkpointer: new MemorySaver(),
+      middleware: [guardMiddleware(guard)],
     });
-    const result = await agent.invoke(ask("When is my next appointment?"), { configurable: { thread_id: `t-${name}` } });
+    const result = await agent.invoke(ask("When is my next appointment?"), {
+      configurable: { thread_id: `t-${name}` },
+    });
     const [read, denied, allowed] = toolMessages(result.messages);
     assert.equal(read?.status, "error");
     assert.doesNotMatch(text(read), /maintenance mode/);
@@ -73,12 +108,19 @@ for (const [provider, model] of [["openai", openAI(story)], ["anthropic", anthro
     assert.match(text(result.messages.at(-1)), /9 March/);
     assert.deepEqual(ran, ["read_document intake", `query_database ${appointments}`]);
     const book = decisions(name);
-    assert.ok(book.every((d) => d.session === `t-${name}` && d.path === "inspect/typescript/langchain"), JSON.stringify(book));
+    assert.ok(
+      book.every((d) => d.session === `t-${name}` && d.path === "inspect/typescript/langchain"),
+      JSON.stringify(book),
+    );
     assert.deepEqual(
       book.filter((d) => d.decision === "block").map((d) => `${d.kind} ${d.tool}`),
       ["tool_result read_document", "tool_call query_database"],
     );
-    assert.deepEqual(book.filter((d) => d.kind === "input").length, 2, "the system prompt and the request are judged once each");
+    assert.deepEqual(
+      book.filter((d) => d.kind === "input").length,
+      2,
+      "the system prompt and the request are judged once each",
+    );
   });
 }
 
@@ -90,7 +132,10 @@ test("a denied input throws GuardBlocked, and the model is not asked", async () 
     return fetch(...args);
   });
   const agent = createAgent({ model, tools: tools().all, middleware: [guardMiddleware(guard)] });
-  const error = await agent.invoke(ask(injection)).then(() => undefined, (e: unknown) => e);
+  const error = await agent.invoke(ask(injection)).then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   const blocked = blockedBy(error);
   assert.ok(blocked instanceof GuardBlocked, String(error));
   assert.equal(blocked.severity, "critical");
@@ -108,7 +153,10 @@ test("an output is redacted, in the state and in every stream", async () => {
   assert.match(text(result.messages.at(-1)), /Please write to/);
 });
 
-async function streamed(agent: ReturnType<typeof createAgent>, streamMode: "messages" | "updates" | "values"): Promise<string[]> {
+async function streamed(
+  agent: ReturnType<typeof createAgent>,
+  streamMode: "messages" | "updates" | "values",
+): Promise<string[]> {
   const seen: string[] = [];
   for await (const chunk of await agent.stream(ask("Whom do I write to?"), { streamMode })) {
     const message = streamMode === "messages" ? (chunk as unknown as [BaseMessage])[0] : undefined;
@@ -117,7 +165,7 @@ async function streamed(agent: ReturnType<typeof createAgent>, streamMode: "mess
   return seen;
 }
 
-test('no stream of messages carries what was not judged: without the guard it does', async () => {
+test("no stream of messages carries what was not judged: without the guard it does", async () => {
   const { guard } = ward();
   const bare = createAgent({ model: openAI(leak), tools: [] });
   assert.ok((await streamed(bare as never, "messages")).join("").includes(mail), "the control leaks");
@@ -135,8 +183,14 @@ test("a denied output in a stream throws, and nothing of it was seen", async () 
   const agent = createAgent({ model: openAI(leak), tools: [], middleware: [guardMiddleware(guard)] });
   const seen: string[] = [];
   const error = await (async () => {
-    for await (const [m] of (await agent.stream(ask("Hello"), { streamMode: "messages" })) as AsyncIterable<[BaseMessage]>) seen.push(text(m));
-  })().then(() => undefined, (e: unknown) => e);
+    for await (const [m] of (await agent.stream(ask("Hello"), { streamMode: "messages" })) as AsyncIterable<
+      [BaseMessage]
+    >)
+      seen.push(text(m));
+  })().then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   assert.ok(blockedBy(error), String(error));
   assert.ok(!seen.join("").includes("Please"));
 });
@@ -150,7 +204,8 @@ for (const provider of ["openai", "anthropic"] as const) {
     assert.ok(seen.length > 5, `it is streamed: ${seen.length} pieces`);
     assert.ok(!seen.join("").includes(mail));
     const events: string[] = [];
-    for await (const e of agent.streamEvents(ask("Whom do I write to?"), { version: "v2" })) events.push(JSON.stringify(e));
+    for await (const e of agent.streamEvents(ask("Whom do I write to?"), { version: "v2" }))
+      events.push(JSON.stringify(e));
     assert.ok(!events.join("").includes(mail));
     assert.match(events.join(""), /within/);
   });
@@ -159,12 +214,19 @@ for (const provider of ["openai", "anthropic"] as const) {
 test("through the gateway a denied input is GuardBlocked, and is not retried", async () => {
   const { guard } = ward();
   let asked = 0;
-  const model = openAI(leak, (...args) => {
-    asked++;
-    return guard.fetch(...args);
-  }, { maxRetries: 3 });
+  const model = openAI(
+    leak,
+    (...args) => {
+      asked++;
+      return guard.fetch(...args);
+    },
+    { maxRetries: 3 },
+  );
   const agent = createAgent({ model, tools: [], middleware: [guardMiddleware(guard, { models: "gateway" })] });
-  const error = await agent.invoke(ask(injection)).then(() => undefined, (e: unknown) => e);
+  const error = await agent.invoke(ask(injection)).then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   assert.ok(blockedBy(error), String(error));
   assert.equal(asked, 1);
 });
@@ -173,7 +235,9 @@ test("through the gateway a denied call still goes back to the model", async () 
   const { guard } = ward();
   const { ran, all } = tools();
   const agent = createAgent({
-    model: guardModel(guard, openAI(story), { toolCalls: "asked" }), tools: all, middleware: [guardMiddleware(guard, { models: "gateway" })],
+    model: guardModel(guard, openAI(story), { toolCalls: "asked" }),
+    tools: all,
+    middleware: [guardMiddleware(guard, { models: "gateway" })],
   });
   const result = await agent.invoke(ask("When is my next appointment?"));
   assert.match(text(result.messages.at(-1)), /9 March/);
@@ -183,24 +247,53 @@ test("through the gateway a denied call still goes back to the model", async () 
 test("parallel calls run side by side, and each is judged for itself", async () => {
   const { guard } = ward();
   const met = meeting(2);
-  const slow = tool(async ({ n }: { n: number }) => (await met(), `met ${n}`), { name: "free_meet", description: "Meets.", schema: z.object({ n: z.number() }) });
+  const slow = tool(async ({ n }: { n: number }) => (await met(), `met ${n}`), {
+    name: "free_meet",
+    description: "Meets.",
+    schema: z.object({ n: z.number() }),
+  });
   const { ran, all } = tools();
-  const model = openAI(plan(
-    { calls: [
-      { name: "free_meet", arguments: { n: 1 } }, { name: "query_database", arguments: { query: billing } }, { name: "free_meet", arguments: { n: 2 } },
-    ] },
-    { text: "Done." },
-  ));
+  const model = openAI(
+    plan(
+      {
+        calls: [
+          { name: "free_meet", arguments: { n: 1 } },
+          { name: "query_database", arguments: { query: billing } },
+          { name: "free_meet", arguments: { n: 2 } },
+        ],
+      },
+      { text: "Done." },
+    ),
+  );
   const agent = createAgent({ model, tools: [slow, ...all], middleware: [guardMiddleware(guard)] });
   const result = await agent.invoke(ask("Go"));
-  assert.deepEqual(toolMessages(result.messages).map((m) => m.status ?? "success"), ["success", "error", "success"]);
+  assert.deepEqual(
+    toolMessages(result.messages).map((m) => m.status ?? "success"),
+    ["success", "error", "success"],
+  );
   assert.deepEqual(ran, []);
 });
 
 test("an error in a tool is told to the model, and its words are judged", async () => {
   const { guard } = ward();
-  const broken = (name: string, message: string) => tool(async () => { throw new Error(message); }, { name, description: "Breaks.", schema: z.object({}) });
-  const model = openAI(plan({ calls: [{ name: "free_a", arguments: {} }, { name: "free_b", arguments: {} }] }, { text: "Sorry." }));
+  const broken = (name: string, message: string) =>
+    tool(
+      async () => {
+        throw new Error(message);
+      },
+      { name, description: "Breaks.", schema: z.object({}) },
+    );
+  const model = openAI(
+    plan(
+      {
+        calls: [
+          { name: "free_a", arguments: {} },
+          { name: "free_b", arguments: {} },
+        ],
+      },
+      { text: "Sorry." },
+    ),
+  );
   const list = [broken("free_a", "the printer is on fire"), broken("free_b", injection)];
   const agent = createAgent({ model, tools: list, middleware: [guardMiddleware(guard)] });
   const result = await agent.invoke(ask("Print"));
@@ -217,7 +310,11 @@ test("an error in a tool is told to the model, and its words are judged", async 
 
 test("arguments that do not fit the schema are told to the model, as without the guard", async () => {
   const { guard } = ward();
-  const strict = tool(async () => "fine", { name: "free_strict", description: "Takes a number.", schema: z.object({ n: z.number() }) });
+  const strict = tool(async () => "fine", {
+    name: "free_strict",
+    description: "Takes a number.",
+    schema: z.object({ n: z.number() }),
+  });
   const model = openAI(plan({ calls: [{ name: "free_strict", arguments: { n: "many" } }] }, { text: "Oh." }));
   const result = await createAgent({ model, tools: [strict], middleware: [guardMiddleware(guard)] }).invoke(ask("Go"));
   assert.equal(toolMessages(result.messages)[0]?.status, "error");
@@ -227,7 +324,13 @@ test("arguments that do not fit the schema are told to the model, as without the
 test("a run that is cancelled ends, also while a tool runs", async () => {
   const { guard } = ward();
   const controller = new AbortController();
-  const hang = tool(async () => { controller.abort(new Error("enough")); await new Promise(() => undefined); }, { name: "free_hang", description: "Hangs.", schema: z.object({}) });
+  const hang = tool(
+    async () => {
+      controller.abort(new Error("enough"));
+      await new Promise(() => undefined);
+    },
+    { name: "free_hang", description: "Hangs.", schema: z.object({}) },
+  );
   const model = openAI(plan({ calls: [{ name: "free_hang", arguments: {} }] }, { text: "Never." }));
   const agent = createAgent({ model, tools: [hang], middleware: [guardMiddleware(guard)] });
   await assert.rejects(agent.invoke(ask("Go"), { signal: controller.signal }));
@@ -235,28 +338,54 @@ test("a run that is cancelled ends, also while a tool runs", async () => {
 
 test("what goes straight to the user, Commands and artifacts are judged as well", async () => {
   const { guard } = ward();
-  const direct = tool(async () => `Write to ${mail}.`, { name: "free_direct", description: "Answers itself.", schema: z.object({}), returnDirect: true });
+  const direct = tool(async () => `Write to ${mail}.`, {
+    name: "free_direct",
+    description: "Answers itself.",
+    schema: z.object({}),
+    returnDirect: true,
+  });
   const first = await createAgent({
-    model: openAI(plan({ calls: [{ name: "free_direct", arguments: {} }] }, { text: "Never." })), tools: [direct], middleware: [guardMiddleware(guard)],
+    model: openAI(plan({ calls: [{ name: "free_direct", arguments: {} }] }, { text: "Never." })),
+    tools: [direct],
+    middleware: [guardMiddleware(guard)],
   }).invoke(ask("Go"));
   assert.ok(!JSON.stringify(first.messages).includes(mail));
 
   const command = tool(
     async (_: object, config) =>
-      new Command({ update: { messages: [new ToolMessage({ content: poisoned, tool_call_id: (config as { toolCall?: { id: string } }).toolCall?.id ?? (config as { toolCallId?: string }).toolCallId ?? "" })] } }),
+      new Command({
+        update: {
+          messages: [
+            new ToolMessage({
+              content: poisoned,
+              tool_call_id:
+                (config as { toolCall?: { id: string } }).toolCall?.id ??
+                (config as { toolCallId?: string }).toolCallId ??
+                "",
+            }),
+          ],
+        },
+      }),
     { name: "free_command", description: "Updates the state.", schema: z.object({}) },
   );
   const second = await createAgent({
-    model: openAI(plan({ calls: [{ name: "free_command", arguments: {} }] }, { text: "Done." })), tools: [command], middleware: [guardMiddleware(guard)],
+    model: openAI(plan({ calls: [{ name: "free_command", arguments: {} }] }, { text: "Done." })),
+    tools: [command],
+    middleware: [guardMiddleware(guard)],
   }).invoke(ask("Go"));
   assert.doesNotMatch(JSON.stringify(second.messages), /maintenance mode/);
   assert.equal(text(second.messages.at(-1)), "Done.");
 
   const artifact = tool(async () => ["A table.", { rows: [{ mail }] }], {
-    name: "free_artifact", description: "Has an artifact.", schema: z.object({}), responseFormat: "content_and_artifact",
+    name: "free_artifact",
+    description: "Has an artifact.",
+    schema: z.object({}),
+    responseFormat: "content_and_artifact",
   });
   const third = await createAgent({
-    model: openAI(plan({ calls: [{ name: "free_artifact", arguments: {} }] }, { text: "Done." })), tools: [artifact], middleware: [guardMiddleware(guard)],
+    model: openAI(plan({ calls: [{ name: "free_artifact", arguments: {} }] }, { text: "Done." })),
+    tools: [artifact],
+    middleware: [guardMiddleware(guard)],
   }).invoke(ask("Go"));
   assert.equal(text(toolMessages(third.messages)[0]), "A table.");
   assert.ok(!JSON.stringify(toolMessages(third.messages)[0]?.artifact).includes(mail));
@@ -265,9 +394,17 @@ test("what goes straight to the user, Commands and artifacts are judged as well"
 test("a call's arguments are redacted before the tool has them", async () => {
   const { guard } = ward();
   let got = "";
-  const send = tool(async ({ to }: { to: string }) => { got = to; return "sent"; }, { name: "free_send", description: "Sends.", schema: z.object({ to: z.string() }) });
+  const send = tool(
+    async ({ to }: { to: string }) => {
+      got = to;
+      return "sent";
+    },
+    { name: "free_send", description: "Sends.", schema: z.object({ to: z.string() }) },
+  );
   await createAgent({
-    model: openAI(plan({ calls: [{ name: "free_send", arguments: { to: `Dear ${mail}` } }] }, { text: "Done." })), tools: [send], middleware: [guardMiddleware(guard)],
+    model: openAI(plan({ calls: [{ name: "free_send", arguments: { to: `Dear ${mail}` } }] }, { text: "Done." })),
+    tools: [send],
+    middleware: [guardMiddleware(guard)],
   }).invoke(ask("Go"));
   assert.match(got, /^Dear /);
   assert.ok(!got.includes(mail));
@@ -289,10 +426,21 @@ test("LangGraph's own ToolNode", async () => {
   const { guard } = ward();
   const { ran, all } = tools();
   const node = new ToolNode(guardTools(guard, all));
-  const call = (id: string, name: string, args: object) => ({ id, name, args: { ...args }, type: "tool_call" as const });
-  const said = new AIMessage({ content: "", tool_calls: [call("c1", "query_database", { query: billing }), call("c2", "read_document", { name: "intake" })] });
+  const call = (id: string, name: string, args: object) => ({
+    id,
+    name,
+    args: { ...args },
+    type: "tool_call" as const,
+  });
+  const said = new AIMessage({
+    content: "",
+    tool_calls: [call("c1", "query_database", { query: billing }), call("c2", "read_document", { name: "intake" })],
+  });
   const { messages } = (await node.invoke({ messages: [new HumanMessage("Hi"), said] })) as { messages: ToolMessage[] };
-  assert.deepEqual(messages.map((m) => m.status), ["error", "error"]);
+  assert.deepEqual(
+    messages.map((m) => m.status),
+    ["error", "error"],
+  );
   assert.deepEqual(ran, ["read_document intake"]);
   assert.match(text(messages[0]), /billing/);
   assert.doesNotMatch(text(messages[1]), /maintenance mode/);
@@ -304,7 +452,10 @@ test("guard.wrap takes models and tools; what cannot be guarded is said", async 
   assert.ok(!text(await wrapped.invoke("Whom do I write to?")).includes(mail));
   assert.ok(!text(await guard.wrap(anthropic(leak)).invoke("Whom do I write to?")).includes(mail));
   const [, query] = tools().all;
-  await assert.rejects(guard.wrap(query as never as { invoke(i: object): Promise<unknown> }).invoke({ query: billing }), /billing/);
+  await assert.rejects(
+    guard.wrap(query as never as { invoke(i: object): Promise<unknown> }).invoke({ query: billing }),
+    /billing/,
+  );
 });
 
 test("structured output is judged as well", async () => {
@@ -317,15 +468,24 @@ test("structured output is judged as well", async () => {
     return fetch(input, init);
   });
   // The form is a tool, and its name is LangChain's.
-  await createAgent({ model: spy, tools: [], responseFormat: schema }).invoke(ask("Go")).catch(() => undefined);
+  await createAgent({ model: spy, tools: [], responseFormat: schema })
+    .invoke(ask("Go"))
+    .catch(() => undefined);
   assert.notEqual(name, "");
   name = name.replace(/\d+$/, (n) => String(Number(n) + 1)); // each agent's form has a number of its own
   const contact = (n: string) => openAI(plan({ calls: [{ name: n, arguments: { contact: `Ask ${mail}` } }] }));
   const idle = createMiddleware({ name: "Idle", wrapModelCall: (request, handler) => handler(request) });
-  const control = await createAgent({ model: contact(name), tools: [], responseFormat: schema, middleware: [idle] }).invoke(ask("Go")).catch(() => undefined);
+  const control = await createAgent({ model: contact(name), tools: [], responseFormat: schema, middleware: [idle] })
+    .invoke(ask("Go"))
+    .catch(() => undefined);
   if (!control) return; // LangChain 1.0 knows no structured output with any middleware around the model
   const next = name.replace(/\d+$/, (n) => String(Number(n) + 1));
-  const agent = createAgent({ model: contact(next), tools: [], responseFormat: schema, middleware: [guardMiddleware(guard)] });
+  const agent = createAgent({
+    model: contact(next),
+    tools: [],
+    responseFormat: schema,
+    middleware: [guardMiddleware(guard)],
+  });
   const result = await agent.invoke(ask("Go"));
   assert.match(result.structuredResponse.contact, /^Ask /);
   assert.ok(!JSON.stringify(result).includes(mail), JSON.stringify(result));
@@ -334,10 +494,25 @@ test("structured output is judged as well", async () => {
 test("the kill switch stops an agent that is in the middle of its work", async () => {
   const { guard, agent: name } = ward();
   const { ran, all } = tools();
-  const stop = tool(async () => { server.run("kill", name, "--reason", "test"); return "ok"; }, { name: "free_stop", description: "Is killed.", schema: z.object({}) });
-  const model = openAI(plan({ calls: [{ name: "free_stop", arguments: {} }] }, { calls: [{ name: "query_database", arguments: { query: appointments } }] }, { text: "Done." }));
+  const stop = tool(
+    async () => {
+      server.run("kill", name, "--reason", "test");
+      return "ok";
+    },
+    { name: "free_stop", description: "Is killed.", schema: z.object({}) },
+  );
+  const model = openAI(
+    plan(
+      { calls: [{ name: "free_stop", arguments: {} }] },
+      { calls: [{ name: "query_database", arguments: { query: appointments } }] },
+      { text: "Done." },
+    ),
+  );
   const agent = createAgent({ model, tools: [stop, ...all], middleware: [guardMiddleware(guard)] });
-  const error = await agent.invoke(ask("Go")).then(() => undefined, (e: unknown) => e);
+  const error = await agent.invoke(ask("Go")).then(
+    () => undefined,
+    (e: unknown) => e,
+  );
   assert.ok(blockedBy(error), String(error));
   assert.deepEqual(ran, []);
   server.run("lift", name, "--reason", "test");
@@ -354,7 +529,12 @@ test("without a server tool calls are refused and texts pass, and the agent is t
 
 test("guard.session names the session, whatever the thread is called", async () => {
   const { guard, agent: name } = ward();
-  const agent = createAgent({ model: openAI(leak), tools: [], checkpointer: new MemorySaver(), middleware: [guardMiddleware(guard)] });
+  const agent = createAgent({
+    model: openAI(leak),
+    tools: [],
+    checkpointer: new MemorySaver(),
+    middleware: [guardMiddleware(guard)],
+  });
   await guard.session("s-17", () => agent.invoke(ask("Hi"), { configurable: { thread_id: "other" } }));
   assert.ok(decisions(name).every((d) => d.session === "s-17"));
 });

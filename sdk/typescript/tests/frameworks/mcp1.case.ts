@@ -4,11 +4,29 @@ import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { InMemoryTransport } from "@modelcontextprotocol/sdk/inMemory.js";
 import { Server } from "@modelcontextprotocol/sdk/server/index.js";
 import {
-  CallToolRequestSchema, CreateMessageRequestSchema, ElicitRequestSchema, GetPromptRequestSchema, ListPromptsRequestSchema,
-  ListResourcesRequestSchema, ListToolsRequestSchema, ReadResourceRequestSchema, LoggingMessageNotificationSchema,
+  CallToolRequestSchema,
+  CreateMessageRequestSchema,
+  ElicitRequestSchema,
+  GetPromptRequestSchema,
+  ListPromptsRequestSchema,
+  ListResourcesRequestSchema,
+  ListToolsRequestSchema,
+  LoggingMessageNotificationSchema,
+  ReadResourceRequestSchema,
 } from "@modelcontextprotocol/sdk/types.js";
 import { guardClient, guardTransport } from "guardbook/mcp";
-import { appointments, billing, decisions, injection, lost, mail, meeting, poisoned, server as book, ward } from "./world.js";
+import {
+  appointments,
+  billing,
+  server as book,
+  decisions,
+  injection,
+  lost,
+  mail,
+  meeting,
+  poisoned,
+  ward,
+} from "./world.js";
 
 const schema = { type: "object" as const, properties: { query: { type: "string" } } };
 
@@ -16,17 +34,31 @@ const schema = { type: "object" as const, properties: { query: { type: "string" 
 function clinic() {
   const ran: string[] = [];
   const met = meeting(2);
-  const server = new Server({ name: "whatever-it-says", version: "1" }, {
-    capabilities: { tools: {}, resources: {}, prompts: {}, logging: {} }, instructions: "Reads documents.",
-  });
+  const server = new Server(
+    { name: "whatever-it-says", version: "1" },
+    {
+      capabilities: { tools: {}, resources: {}, prompts: {}, logging: {} },
+      instructions: "Reads documents.",
+    },
+  );
   server.setRequestHandler(ListToolsRequestSchema, async () => ({
     tools: [
       { name: "query_database", description: "Runs a read-only SQL query.", inputSchema: schema },
-      { name: "read_document", description: "Reads a document.", inputSchema: { type: "object" as const, properties: { name: { type: "string" } } } },
+      {
+        name: "read_document",
+        description: "Reads a document.",
+        inputSchema: { type: "object" as const, properties: { name: { type: "string" } } },
+      },
       { name: "free_bad", description: injection, inputSchema: schema },
       {
-        name: "free_table", description: "Gives a table.", inputSchema: { type: "object" as const },
-        outputSchema: { type: "object" as const, properties: { contact: { type: "string" }, account: { type: "number" } }, required: ["contact"] },
+        name: "free_table",
+        description: "Gives a table.",
+        inputSchema: { type: "object" as const },
+        outputSchema: {
+          type: "object" as const,
+          properties: { contact: { type: "string" }, account: { type: "number" } },
+          required: ["contact"],
+        },
       },
     ],
   }));
@@ -48,11 +80,17 @@ function clinic() {
       case "free_echo":
         return text(JSON.stringify(params.arguments));
       case "free_sample": {
-        const said = await server.createMessage({ messages: [{ role: "user", content: { type: "text", text: String(params.arguments?.text) } }], maxTokens: 9 });
+        const said = await server.createMessage({
+          messages: [{ role: "user", content: { type: "text", text: String(params.arguments?.text) } }],
+          maxTokens: 9,
+        });
         return text(JSON.stringify(said.content));
       }
       case "free_ask": {
-        const said = await server.elicitInput({ message: String(params.arguments?.text), requestedSchema: { type: "object", properties: { a: { type: "string" } } } });
+        const said = await server.elicitInput({
+          message: String(params.arguments?.text),
+          requestedSchema: { type: "object", properties: { a: { type: "string" } } },
+        });
         return text(JSON.stringify(said.content));
       }
       case "free_log":
@@ -68,14 +106,21 @@ function clinic() {
     }
   });
   server.setRequestHandler(ListResourcesRequestSchema, async () => ({
-    resources: [{ uri: "note://1", name: "A note" }, { uri: "note://2", name: "Bad", description: injection }],
+    resources: [
+      { uri: "note://1", name: "A note" },
+      { uri: "note://2", name: "Bad", description: injection },
+    ],
   }));
   server.setRequestHandler(ReadResourceRequestSchema, async ({ params }) => ({
     contents: [{ uri: params.uri, text: params.uri === "note://2" ? poisoned : `Write to ${mail}.` }],
   }));
-  server.setRequestHandler(ListPromptsRequestSchema, async () => ({ prompts: [{ name: "greet" }, { name: "bad", description: injection }] }));
+  server.setRequestHandler(ListPromptsRequestSchema, async () => ({
+    prompts: [{ name: "greet" }, { name: "bad", description: injection }],
+  }));
   server.setRequestHandler(GetPromptRequestSchema, async ({ params }) => ({
-    messages: [{ role: "user" as const, content: { type: "text" as const, text: params.name === "bad" ? injection : "Hello" } }],
+    messages: [
+      { role: "user" as const, content: { type: "text" as const, text: params.name === "bad" ? injection : "Hello" } },
+    ],
   }));
   return { server, ran };
 }
@@ -103,20 +148,33 @@ test("denied calls and results are results with isError, and the client goes on"
   assert.match(textOf(fine), /Okafor/);
   assert.deepEqual(ran, ["read_document", "query_database"]);
   const blocks = decisions(agent).filter((d) => d.decision === "block");
-  assert.deepEqual(blocks.map((d) => `${d.kind} ${d.tool} ${d.path} ${d.session}`), [
-    "tool_call query_database inspect/typescript/mcp s-mcp", "tool_result read_document inspect/typescript/mcp s-mcp",
-  ]);
-  assert.ok(book.book().some((e) => e.agent === agent && e.tool?.server === "clinic"), "the server is called what its user calls it");
+  assert.deepEqual(
+    blocks.map((d) => `${d.kind} ${d.tool} ${d.path} ${d.session}`),
+    ["tool_call query_database inspect/typescript/mcp s-mcp", "tool_result read_document inspect/typescript/mcp s-mcp"],
+  );
+  assert.ok(
+    book.book().some((e) => e.agent === agent && e.tool?.server === "clinic"),
+    "the server is called what its user calls it",
+  );
 });
 
 test("poisoned definitions are left out of lists, and cannot be called either", async () => {
   const { client, ran } = await connected();
-  assert.deepEqual((await client.listTools()).tools.map((t) => t.name), ["query_database", "read_document", "free_table"]);
+  assert.deepEqual(
+    (await client.listTools()).tools.map((t) => t.name),
+    ["query_database", "read_document", "free_table"],
+  );
   const call = await client.callTool({ name: "free_bad", arguments: {} });
   assert.equal(call.isError, true);
   assert.deepEqual(ran, []);
-  assert.deepEqual((await client.listResources()).resources.map((r) => r.uri), ["note://1"]);
-  assert.deepEqual((await client.listPrompts()).prompts.map((p) => p.name), ["greet"]);
+  assert.deepEqual(
+    (await client.listResources()).resources.map((r) => r.uri),
+    ["note://1"],
+  );
+  assert.deepEqual(
+    (await client.listPrompts()).prompts.map((p) => p.name),
+    ["greet"],
+  );
 });
 
 test("a redacted result fits its schema", async () => {
@@ -164,10 +222,14 @@ test("sampling and elicitation: what the server asks is judged, and what it is t
   for (const name of ["free_sample", "free_ask"]) {
     const fine = await client.callTool({ name, arguments: { text: "Are you well?" } });
     assert.match(textOf(fine), /Fine/, name);
-    const bad = await client.callTool({ name, arguments: { text: poisoned } }).catch((e: Error) => ({ content: e.message }));
+    const bad = await client
+      .callTool({ name, arguments: { text: poisoned } })
+      .catch((e: Error) => ({ content: e.message }));
     assert.match(textOf(bad), /Blocked/, `${name}: the server is told, and tells`);
     answer = `It is ${mail}.`;
-    const leak = await client.callTool({ name, arguments: { text: "Whom do I write to?" } }).catch((e: Error) => ({ content: e.message }));
+    const leak = await client
+      .callTool({ name, arguments: { text: "Whom do I write to?" } })
+      .catch((e: Error) => ({ content: e.message }));
     assert.ok(!textOf(leak).includes(mail), textOf(leak));
     answer = "Fine.";
   }
@@ -185,9 +247,14 @@ test("log lines are judged, and the others come", async () => {
 test("parallel calls run side by side", async () => {
   const { client } = await connected();
   const results = await Promise.all([
-    client.callTool({ name: "free_meet", arguments: { n: 1 } }), client.callTool({ name: "query_database", arguments: { query: billing } }), client.callTool({ name: "free_meet", arguments: { n: 2 } }),
+    client.callTool({ name: "free_meet", arguments: { n: 1 } }),
+    client.callTool({ name: "query_database", arguments: { query: billing } }),
+    client.callTool({ name: "free_meet", arguments: { n: 2 } }),
   ]);
-  assert.deepEqual(results.map((r) => r.isError ?? false), [false, true, false]);
+  assert.deepEqual(
+    results.map((r) => r.isError ?? false),
+    [false, true, false],
+  );
 });
 
 test("a cancelled call reaches the server as cancelled", async () => {
@@ -210,11 +277,22 @@ test("every member of a transport is passed on, in both directions", async () =>
     onmessage?: (m: unknown, extra?: unknown) => void;
     sessionId = "sid-1";
     readonly hasPerRequestStream = true;
-    async start() { told.push(["start", this.#hidden]); }
-    async send(m: unknown, o?: unknown) { told.push(["send", m, o]); }
-    async close() { told.push(["close", this.#hidden]); this.onclose?.(); }
-    setProtocolVersion(v: string) { told.push(["version", v, this.#hidden]); }
-    setSupportedProtocolVersions(v: string[]) { told.push(["versions", v]); }
+    async start() {
+      told.push(["start", this.#hidden]);
+    }
+    async send(m: unknown, o?: unknown) {
+      told.push(["send", m, o]);
+    }
+    async close() {
+      told.push(["close", this.#hidden]);
+      this.onclose?.();
+    }
+    setProtocolVersion(v: string) {
+      told.push(["version", v, this.#hidden]);
+    }
+    setSupportedProtocolVersions(v: string[]) {
+      told.push(["versions", v]);
+    }
   }
   const odd = new Odd();
   const t = guardTransport(guard, odd);
@@ -229,16 +307,29 @@ test("every member of a transport is passed on, in both directions", async () =>
   const got: unknown[] = [];
   t.onmessage = (m, extra) => got.push([m, extra]);
   let closed = false;
-  t.onclose = () => { closed = true; };
+  t.onclose = () => {
+    closed = true;
+  };
   const note = { jsonrpc: "2.0", method: "notifications/odd", params: { unknown: [1, { deep: true }] } };
   odd.onmessage?.(note, { authInfo: 1 });
   assert.deepEqual(got, [[note, { authInfo: 1 }]]);
   const options = { relatedRequestId: 7, resumptionToken: "r", onresumptiontoken: () => undefined };
-  await t.send({ jsonrpc: "2.0", id: "x", method: "odd/method", params: { _meta: { progressToken: "p" }, odd: 1 } }, options);
-  assert.deepEqual(told.at(-1), ["send", { jsonrpc: "2.0", id: "x", method: "odd/method", params: { _meta: { progressToken: "p" }, odd: 1 } }, options]);
+  await t.send(
+    { jsonrpc: "2.0", id: "x", method: "odd/method", params: { _meta: { progressToken: "p" }, odd: 1 } },
+    options,
+  );
+  assert.deepEqual(told.at(-1), [
+    "send",
+    { jsonrpc: "2.0", id: "x", method: "odd/method", params: { _meta: { progressToken: "p" }, odd: 1 } },
+    options,
+  ]);
   await t.close();
   assert.ok(closed);
-  assert.deepEqual(told.slice(0, 3), [["start", "private"], ["version", "2025-11-25", "private"], ["versions", ["a"]]]);
+  assert.deepEqual(told.slice(0, 3), [
+    ["start", "private"],
+    ["version", "2025-11-25", "private"],
+    ["versions", ["a"]],
+  ]);
 });
 
 test("around a server: calls are judged before its handlers have them", async () => {
@@ -263,7 +354,10 @@ test("guardClient and guard.wrap; the kill switch; no server", async () => {
     const client = make(new Client({ name: "test", version: "1" }, { capabilities: {} }));
     await client.connect(near);
     assert.equal((await client.callTool({ name: "query_database", arguments: { query: billing } })).isError, true);
-    assert.match(textOf(await client.callTool({ name: "query_database", arguments: { query: appointments } })), /Okafor/);
+    assert.match(
+      textOf(await client.callTool({ name: "query_database", arguments: { query: appointments } })),
+      /Okafor/,
+    );
   }
   const { client, ran } = await connected({ guard, agent, key: "" });
   book.run("kill", agent, "--reason", "test");

@@ -8,12 +8,21 @@ import { appointments, billing, decisions, injection, mail, meeting, poisoned, w
 function clinic() {
   const ran: string[] = [];
   const met = meeting(2);
-  const object = (properties: object) => fromJsonSchema<Record<string, string>>({ type: "object", properties } as never);
+  const object = (properties: object) =>
+    fromJsonSchema<Record<string, string>>({ type: "object", properties } as never);
   const text = (t: string) => ({ content: [{ type: "text" as const, text: t }] });
   const handler = createMcpHandler(() => {
     const server = new McpServer({ name: "clinic", version: "1" }, { instructions: "Reads documents." });
-    const add = (name: string, description: string, properties: object, run: (args: Record<string, string>, ctx: never) => unknown) =>
-      server.registerTool(name, { description, inputSchema: object(properties) }, (async (args: Record<string, string>, ctx: never) => {
+    const add = (
+      name: string,
+      description: string,
+      properties: object,
+      run: (args: Record<string, string>, ctx: never) => unknown,
+    ) =>
+      server.registerTool(name, { description, inputSchema: object(properties) }, (async (
+        args: Record<string, string>,
+        ctx: never,
+      ) => {
         ran.push(name);
         return run(args, ctx);
       }) as never);
@@ -21,18 +30,33 @@ function clinic() {
     add("query_database", "Runs a read-only SQL query.", { query: words }, () => text("2026-03-09T10:30 Okafor"));
     add("read_document", "Reads a document.", { name: words }, () => text(poisoned));
     add("free_bad", injection, {}, () => text("x"));
-    add("free_echo", "Echoes.", { to: { type: "string", "x-mcp-header": "To" }, body: words }, (args) => text(JSON.stringify(args)));
+    add("free_echo", "Echoes.", { to: { type: "string", "x-mcp-header": "To" }, body: words }, (args) =>
+      text(JSON.stringify(args)),
+    );
     add("free_meet", "Meets.", { n: words }, async (args) => (await met(), text(`met ${args.n}`)));
     add("free_fire", "Breaks.", {}, () => {
       throw new Error(injection);
     });
     add("free_ask", "Asks back.", { text: words }, (args, ctx) => {
-      const answers = (ctx as { mcpReq?: { inputResponses?: Record<string, { content?: { a?: string } }> } }).mcpReq?.inputResponses;
+      const answers = (ctx as { mcpReq?: { inputResponses?: Record<string, { content?: { a?: string } }> } }).mcpReq
+        ?.inputResponses;
       if (answers) return text(`heard ${JSON.stringify(answers)}`);
-      return inputRequired({ inputRequests: { q: inputRequired.elicit({ message: String(args.text), requestedSchema: { type: "object", properties: { a: { type: "string" } } } as never }) } });
+      return inputRequired({
+        inputRequests: {
+          q: inputRequired.elicit({
+            message: String(args.text),
+            requestedSchema: { type: "object", properties: { a: { type: "string" } } } as never,
+          }),
+        },
+      });
     });
-    add("free_table", "Gives a table.", {}, () => ({ content: [], structuredContent: { contact: `Ask ${mail}`, account: 7 } }));
-    server.registerResource("note", "note://1", {}, (async () => ({ contents: [{ uri: "note://1", text: poisoned }] })) as never);
+    add("free_table", "Gives a table.", {}, () => ({
+      content: [],
+      structuredContent: { contact: `Ask ${mail}`, account: 7 },
+    }));
+    server.registerResource("note", "note://1", {}, (async () => ({
+      contents: [{ uri: "note://1", text: poisoned }],
+    })) as never);
     return server;
   });
   return { handler, ran };
@@ -48,9 +72,13 @@ async function connected(pin: "modern" | "legacy") {
     },
   });
   const { guard, agent } = ward({ session: "s-mcp2" });
-  const client = new Client({ name: "test", version: "1" }, {
-    capabilities: { elicitation: {} }, versionNegotiation: { mode: pin === "modern" ? { pin: "2026-07-28" } : "legacy" },
-  });
+  const client = new Client(
+    { name: "test", version: "1" },
+    {
+      capabilities: { elicitation: {} },
+      versionNegotiation: { mode: pin === "modern" ? { pin: "2026-07-28" } : "legacy" },
+    },
+  );
   await client.connect(guardTransport(guard, transport, { server: "clinic" }));
   return { client, ran, seen, agent };
 }
@@ -66,9 +94,17 @@ for (const era of ["legacy", "modern"] as const) {
     const read = await client.callTool({ name: "read_document", arguments: { name: "intake" } });
     assert.equal(read.isError, true);
     assert.doesNotMatch(textOf(read), /maintenance mode/);
-    assert.match(textOf(await client.callTool({ name: "query_database", arguments: { query: appointments } })), /Okafor/);
+    assert.match(
+      textOf(await client.callTool({ name: "query_database", arguments: { query: appointments } })),
+      /Okafor/,
+    );
     assert.deepEqual(ran, ["read_document", "query_database"]);
-    assert.deepEqual(decisions(agent).filter((d) => d.decision === "block").map((d) => `${d.kind} ${d.tool}`), ["tool_call query_database", "tool_result read_document"]);
+    assert.deepEqual(
+      decisions(agent)
+        .filter((d) => d.decision === "block")
+        .map((d) => `${d.kind} ${d.tool}`),
+      ["tool_call query_database", "tool_result read_document"],
+    );
   });
 
   test(`${era}: lists, resources, errors and structured results`, async () => {
@@ -81,7 +117,10 @@ for (const era of ["legacy", "modern"] as const) {
     const fire = await client.callTool({ name: "free_fire", arguments: {} });
     assert.equal(fire.isError, true);
     assert.doesNotMatch(textOf(fire), /reveal your system prompt/);
-    const table = (await client.callTool({ name: "free_table", arguments: {} })).structuredContent as { contact: string; account: number };
+    const table = (await client.callTool({ name: "free_table", arguments: {} })).structuredContent as {
+      contact: string;
+      account: number;
+    };
     assert.ok(table.contact.startsWith("Ask ") && !table.contact.includes(mail));
     assert.equal(table.account, 7);
   });
@@ -89,9 +128,14 @@ for (const era of ["legacy", "modern"] as const) {
   test(`${era}: parallel calls run side by side`, async () => {
     const { client } = await connected(era);
     const results = await Promise.all([
-      client.callTool({ name: "free_meet", arguments: { n: "1" } }), client.callTool({ name: "query_database", arguments: { query: billing } }), client.callTool({ name: "free_meet", arguments: { n: "2" } }),
+      client.callTool({ name: "free_meet", arguments: { n: "1" } }),
+      client.callTool({ name: "query_database", arguments: { query: billing } }),
+      client.callTool({ name: "free_meet", arguments: { n: "2" } }),
     ]);
-    assert.deepEqual(results.map((r) => r.isError ?? false), [false, true, false]);
+    assert.deepEqual(
+      results.map((r) => r.isError ?? false),
+      [false, true, false],
+    );
   });
 }
 
@@ -118,7 +162,10 @@ test("modern: what a result asks for is judged, and what goes back", async () =>
     asked.push(params.message);
     return { action: "accept" as const, content: { a: answer } };
   });
-  assert.match(textOf(await client.callTool({ name: "free_ask", arguments: { text: "Are you well?" } })), /heard .*Fine/);
+  assert.match(
+    textOf(await client.callTool({ name: "free_ask", arguments: { text: "Are you well?" } })),
+    /heard .*Fine/,
+  );
   const bad = await client.callTool({ name: "free_ask", arguments: { text: poisoned } });
   assert.equal(bad.isError, true);
   assert.deepEqual(asked, ["Are you well?"]);

@@ -4,7 +4,7 @@ import { after } from "node:test";
 import { Guard, type GuardOptions } from "guardbook";
 import { StandIn, TestServer } from "./server.js";
 
-export { plan, type Entry } from "./server.js";
+export { type Entry, plan } from "./server.js";
 
 const policy = `
 policy: ward
@@ -76,7 +76,9 @@ export function lost(options: GuardOptions = {}): Guard {
 }
 
 /** What the book says about an agent's decisions, as "kind decision path tool". */
-export function decisions(agent: string): { kind: string; decision: string; path: string; tool: string; session: string }[] {
+export function decisions(
+  agent: string,
+): { kind: string; decision: string; path: string; tool: string; session: string }[] {
   return server
     .book()
     .filter((e) => e.type === "decision" && e.agent === agent)

@@ -110,7 +110,8 @@ export class Judge {
   }
 
   /** Remembers that texts passed, as a result that was judged when the tool gave it. */
-  remember(kind: Interaction["kind"], texts: readonly string[], scope: Scope, tool?: Tool): void {
+  remember(kind: Interaction["kind"], value: unknown, scope: Scope, tool?: Tool): void {
+    const texts = Array.isArray(value) && value.every((v) => typeof v === "string") ? value : spread(value).texts;
     this.#keep(keyOf(kind, texts, scope, tool), [...texts]);
   }
 
