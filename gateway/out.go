@@ -9,6 +9,9 @@ import (
 	"github.com/guardbook/guardbook/gateway/sse"
 )
 
+// patience is how long an event waits for those that came with it.
+const patience = 200 * time.Microsecond
+
 // Out writes a streamed answer to the client. Send belongs to one goroutine; the
 // keep-alives come from a timer, under the lock.
 type Out struct {
@@ -25,6 +28,8 @@ type Out struct {
 	mu     sync.Mutex // guards w and what follows
 	buf    []byte
 	dirty  bool
+	since  time.Time // when what is not yet sent was first written
+	sent   bool      // the first event was sent
 	closed bool
 	last   time.Time
 	timer  *time.Timer
@@ -55,9 +60,18 @@ func (o *Out) send(eventType, data string) {
 	o.deadline()
 	n, err := o.w.Write(o.buf)
 	o.released += int64(n)
-	o.dirty = true
+	now := time.Now()
+	if !o.dirty {
+		o.dirty, o.since = true, now
+	}
 	if err != nil && o.err == nil {
 		o.err = err
+	}
+	// Events that came together are sent together, but the first does not wait until
+	// all of them have been decided on.
+	if first := !o.sent; first || now.Sub(o.since) > patience {
+		o.sent = true
+		o.flushNow()
 	}
 }
 
@@ -68,6 +82,11 @@ func (o *Out) flush() {
 	if !o.dirty && o.released > 0 {
 		return
 	}
+	o.flushNow()
+}
+
+// flushNow is flush, under the lock.
+func (o *Out) flushNow() {
 	o.deadline()
 	if err := o.rc.Flush(); err != nil && o.err == nil {
 		o.err = err
