@@ -2,6 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { GuardBlocked, GuardError, GuardUnavailable } from "./errors.js";
 import type { Content, Context, Decision, Interaction, Kind, Tool } from "./interaction.js";
 import { denies } from "./interaction.js";
+import { Line } from "./line.js";
 import { wrapClient } from "./model/clients.js";
 import { type FetchLike, guardedFetch, type ModelGuard } from "./model/fetch.js";
 import { Recorder } from "./recorder.js";
@@ -31,6 +32,8 @@ export interface ModelContext extends Context {
   toolCalls?: "asked" | undefined;
 }
 
+const one = "/v1/inspect";
+const batch = "/v1/inspect/batch";
 const kinds: readonly Kind[] = ["input", "output", "tool_call", "tool_result", "tool_definition", "memory"];
 
 /**
@@ -48,6 +51,7 @@ const kinds: readonly Kind[] = ["input", "output", "tool_call", "tool_result", "
 export class Guard {
   readonly #settings: Settings;
   readonly #server: Server;
+  readonly #line: Line;
   readonly #recorder: Recorder;
   readonly #session: string;
   #adopted = false;
@@ -56,6 +60,7 @@ export class Guard {
     this.#settings = load(options);
     this.#session = this.#settings.session || `s-${randomUUID()}`;
     this.#server = new Server(this.#settings);
+    this.#line = new Line(this.#server);
     this.#recorder = new Recorder({
       data: this.#settings.data,
       owner: `${this.#settings.url || "local"} ${this.#settings.agent || this.#settings.key}`,
@@ -122,7 +127,7 @@ export class Guard {
     interaction.signal?.throwIfAborted();
     const seq = this.#recorder.next();
     const body = this.#numbered(text, seq);
-    const answer = await this.#ask("/v1/inspect", body, [{ ask, seq }], interaction.signal);
+    const answer = await this.#ask(one, body, [{ ask, seq }], interaction.signal);
     return typeof answer === "string" ? this.#without(ask, seq, answer) : (answer as Decision);
   }
 
@@ -138,7 +143,7 @@ export class Guard {
     signal?.throwIfAborted();
     const asks = asked.map((a) => ({ ...a, seq: this.#recorder.next() }));
     const list = asks.map(({ text, seq }) => this.#numbered(text, seq));
-    const answer = await this.#ask("/v1/inspect/batch", `{"interactions":[${list.join(",")}]}`, asks, signal);
+    const answer = await this.#ask(batch, `{"interactions":[${list.join(",")}]}`, asks, signal);
     if (typeof answer !== "string") {
       return (answer as { decisions: Decision[] }).decisions;
     }
@@ -322,9 +327,12 @@ export class Guard {
       await this.#server.connect(); // the time that a first start takes is not the decision's
       signal?.throwIfAborted();
       if (!this.#server.breaker.allows()) return "the server did not answer before; it is asked again in a few seconds";
-      const answer = await this.#server.post(path, body, this.#settings.budgetMs, signal);
+      const { budgetMs } = this.#settings;
+      const answer = await (path === one
+        ? this.#line.ask(body, budgetMs, signal)
+        : this.#server.post(path, body, budgetMs, signal));
       if (answer.status === 200) {
-        const said = parse(answer.body, path.endsWith("/batch") ? asks.length : undefined);
+        const said = parse(answer.body, path === one ? undefined : asks.length);
         if (!said) return "the answer is no decision: is another server at this address?";
         this.#answered();
         return said;

@@ -81,22 +81,11 @@ export class Transport {
         headers,
       });
       const abort = () => request.destroy(signal?.reason);
-      // While this process computes, nothing is read: that time is not the server's, and
-      // is given back once.
-      const due = performance.now() + timeoutMs;
-      let given = false;
-      const expire = () => {
-        const late = performance.now() - due;
-        if (late > 10 && !given) {
-          given = true;
-          timer = setTimeout(expire, Math.min(late, timeoutMs));
-          return;
-        }
-        request.destroy(new TransportError(`no answer within ${Math.round(timeoutMs)} ms`, written));
-      };
-      let timer = setTimeout(expire, timeoutMs);
+      const settle = within(timeoutMs, () => {
+        request.destroy(new TransportError(silent(timeoutMs), written));
+      });
       const end = () => {
-        clearTimeout(timer);
+        settle();
         signal?.removeEventListener("abort", abort);
       };
       const fail = (err: Error & { code?: string }) => {
@@ -133,6 +122,29 @@ export class Transport {
       request.end(body);
     });
   }
+}
+
+/** What is said of a server that gave no answer. */
+export function silent(timeoutMs: number): string {
+  return `no answer within ${Math.round(timeoutMs)} ms`;
+}
+
+/**
+ * Calls expired when a time has passed, unless the returned function is called before.
+ * While this process computes, nothing is read: that time is not the server's, and is
+ * given back once.
+ */
+export function within(timeoutMs: number, expired: () => void): () => void {
+  const due = performance.now() + timeoutMs;
+  let given = false;
+  const fire = () => {
+    const late = performance.now() - due;
+    if (late <= 10 || given) return expired();
+    given = true;
+    timer = setTimeout(fire, Math.min(late, timeoutMs));
+  };
+  let timer = setTimeout(fire, timeoutMs);
+  return () => clearTimeout(timer);
 }
 
 class StaleConnection extends TransportError {}

@@ -117,6 +117,39 @@ describe("decisions", () => {
     ).not.toBe("");
   });
 
+  test("for a burst go together, each to who asked, and a bad one harms no other", async () => {
+    const g = new Guard({ url: server.url, key, data: folder(), budgetMs: 30_000 });
+    await g.start();
+    const c = new AbortController();
+    const asked = Array.from({ length: 600 }, (_, i) => {
+      if (i === 100) return g.decide({ kind: "output", content: [{ type: "" }] });
+      if (i === 200) return g.decide({ kind: "input", content: "x", signal: c.signal });
+      if (i % 3 === 0) return g.decide({ kind: "tool_call", tool: { name: "drop_table", arguments: { i } } });
+      return g.decide({ kind: "output", content: `Number ${i}: ${mail}` });
+    });
+    c.abort(new Error("enough"));
+    const done = await Promise.allSettled(asked);
+    done.forEach((r, i) => {
+      if (i === 100)
+        expect(r).toMatchObject({
+          status: "rejected",
+          reason: { message: expect.stringContaining("type is required") },
+        });
+      else if (i === 200) expect(r).toMatchObject({ status: "rejected", reason: { message: "enough" } });
+      else if (i % 3 === 0) expect(r).toMatchObject({ status: "fulfilled", value: { decision: "block" } });
+      else expect(r).toMatchObject({ status: "fulfilled", value: { content: `Number ${i}: [REDACTED:pii]` } });
+    });
+    expect(await g.flush()).toBe(true);
+    const told = new Set(
+      server
+        .book()
+        .filter((e) => e.client === g.client && e.client_seq)
+        .map((e) => e.client_seq),
+    );
+    expect(told.size).toBe(600);
+    await g.close();
+  });
+
   test("in monitor mode block nothing", async () => {
     const monitor = await TestServer.start({
       policy: "policy: m\nversion: 1\nowner: a@example.com\nagents: ['*']\nmode: monitor\ntools: []\n",

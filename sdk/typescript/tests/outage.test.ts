@@ -266,7 +266,7 @@ describe("2,000 interactions, while the server is killed and restarted", () => {
       }
     })();
     await Promise.all(
-      Array.from({ length: 8 }, async () => {
+      Array.from({ length: 24 }, async () => {
         while (sent < 2000) {
           const n = ++sent;
           const kind = n % 3 === 0 ? "tool_call" : "input";
