@@ -173,7 +173,7 @@ async function* guardedCall(
   const args = wrapped && verdict.args.input !== undefined ? verdict.args.input : verdict.args;
   const read = async (value: unknown) => {
     const judged = await judge.resultValue(tool, value, scope);
-    if (judged.denied !== undefined) deny(judged.denied);
+    if (judged.denied !== undefined) return deny(judged.denied);
     judge.remember("tool_result", judged.value, scope, tool);
     return judged.value;
   };
