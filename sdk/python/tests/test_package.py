@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from house import House, binary, plan
 
 HERE = Path(__file__).parents[1]

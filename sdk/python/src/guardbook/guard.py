@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import importlib
 import itertools
 import logging
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +28,7 @@ __all__ = ["Guard"]
 
 _log = logging.getLogger("guardbook")
 _BATCH = 256
+_BUDGET_BYTES = 256 << 10  # what one budget is for
 _AT_EXIT = 2.0  # seconds for what is still to be told
 _T = TypeVar("_T")
 
@@ -73,7 +72,8 @@ class Guard:
         :param block: ``raise`` (the default) or ``respond``: whether a wrapped model
             client raises ``GuardBlocked``, or gets the refusal as the model's answer
             (``GUARDBOOK_BLOCK``).
-        :param budget: seconds that a decision may take (``GUARDBOOK_BUDGET``; 0.25).
+        :param budget: seconds that a decision may take, for every 256 KiB that are asked
+            about (``GUARDBOOK_BUDGET``; 0.25).
         :param session: the session's id where nothing else names one; one is made.
         :param data: folder of the local server and of the spool (``GUARDBOOK_DATA``).
         """
@@ -87,14 +87,14 @@ class Guard:
             budget=budget,
             data=data,
         )
-        self._session = scope.checked("session", session) if session is not None else f"s-{uuid.uuid4()}"
+        self._session = scope.checked("session", session) if session is not None else f"s-{uuid7()}"
         self._closed = False
         self._begin()
         _all_guards().add(self)
 
     def _begin(self) -> None:
         """The part of a guard that a process does not share with its parent."""
-        self._client = str(uuid.uuid4())
+        self._client = uuid7()
         self._numbers = itertools.count(1)
         self._breaker = Breaker()
         self._starting = threading.Lock()
@@ -311,7 +311,7 @@ class Guard:
             return []
         path, body = _question(rows)
         try:
-            answer = self._ready().ask(path, body, self._allowance())
+            answer = self._ready().ask(path, body, self._allowance(len(body)))
         except Unreachable as err:
             return self._without(rows, err)
         except BaseException as err:
@@ -326,7 +326,7 @@ class Guard:
         path, body = _question(rows)
         try:
             line = await self._aline_ready()
-            answer = await line.ask(path, body, self._allowance())
+            answer = await line.ask(path, body, self._allowance(len(body)))
         except Unreachable as err:
             return self._without(rows, err)
         except BaseException as err:
@@ -363,11 +363,15 @@ class Guard:
         row["client_seq"] = next(self._numbers)
         return row
 
-    def _allowance(self) -> float:
-        """The budget of the next question; raises when the breaker is open."""
+    def _allowance(self, size: int = 0) -> float:
+        """The budget of the next question; raises when the breaker is open.
+
+        It grows with what is asked about: who makes a text long must not get it past
+        the guard for want of time.
+        """
         if not self._breaker.enter():
             raise Unreachable(self._breaker.reason)
-        return self._settings.budget
+        return self._settings.budget * max(1.0, size / _BUDGET_BYTES)
 
     def _read(self, rows: list[dict[str, Any]], answer: Answer) -> list[Decision]:
         if answer.status >= 500 or answer.status in (408, 429):
@@ -519,6 +523,8 @@ class Guard:
         return target
 
     def _origin(self) -> Origin:
+        import hashlib
+
         s = self._settings
         server = s.url or f"local:{s.data.absolute()}"
         return Origin(self._client, server, s.agent, hashlib.sha256(s.key.encode()).hexdigest()[:16])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -75,4 +74,6 @@ def named(value: object) -> str:
     text = str(value)
     if nameable(text):
         return text
+    import hashlib
+
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
