@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,8 @@ def model_calls(house: House, n: int) -> None:
             guarded = guard.wrap(plain)
             direct, through = [], []
             for _ in range(n):  # in turns, so that both see the same machine
-                direct += timed(1, lambda: work(plain))
-                through += timed(1, lambda: work(guarded))
+                direct += timed(1, partial(work, plain))
+                through += timed(1, partial(work, guarded))
             told(what, direct[10:], through[10:])
 
         async def both() -> tuple[list[float], list[float]]:
