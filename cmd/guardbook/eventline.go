@@ -41,6 +41,9 @@ type eventFacts struct {
 	Error    string `json:"error"`
 	Cell     string `json:"cell"`
 	Got      string `json:"got"`
+	Event    string `json:"event"`
+	First    int64  `json:"first"`
+	Last     int64  `json:"last"`
 }
 
 // eventRow is an entry as a row of the table. An entry whose members are not what
@@ -100,6 +103,15 @@ func (f *eventFacts) what(t guardbook.EntryType) string {
 			return words(f.Op, f.Tool.Server, f.Tool.Name, "by", f.By)
 		}
 		return words(f.Op, "by", f.By)
+	case guardbook.TypeClient:
+		tool := ""
+		if f.Tool != nil {
+			tool = f.Tool.Name
+		}
+		if f.Event == "gap" {
+			return words("numbers", fmt.Sprint(f.First), "to", fmt.Sprint(f.Last), "never arrived")
+		}
+		return words("SDK:", f.Kind, tool, f.Event+",", f.Reason)
 	case guardbook.TypeDegraded:
 		return f.Error
 	}

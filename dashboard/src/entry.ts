@@ -144,6 +144,8 @@ export function severityOf(e: Entry): Severity {
   switch (e.type) {
     case "degraded":
       return "critical";
+    case "client":
+      return ["unguarded", "gap", "dropped"].includes(text(e, "event")) ? "high" : "medium";
     case "containment":
       return text(e, "op") === "kill" ? "high" : "info";
     case "policy":
@@ -163,6 +165,22 @@ export function severityOf(e: Entry): Severity {
 
 /** found names the classes of findings, each once. */
 const found = (list: Finding[]) => `found ${[...new Set(list.map((f) => String(f.class).replaceAll("_", " ")))].join(", ")}`;
+
+/** clientSummary says what an SDK told afterwards, or what is missing in its numbers. */
+function clientSummary(e: Entry): string {
+  const s = (n: string) => text(e, n);
+  const why = s("reason") ? `: ${s("reason")}` : "";
+  switch (s("event")) {
+    case "gap":
+      return `numbers ${s("first")} to ${s("last")} of client ${s("client")} never arrived`;
+    case "degraded":
+      return `an SDK had no decisions on ${s("count")} interactions from ${s("from")} to ${s("to")}${why}`;
+    case "dropped":
+      return `an SDK could not keep ${s("count")} events${why}`;
+    default:
+      return `an SDK: ${[s("kind"), toolName(e)].filter(Boolean).join(" ")} ${s("event")}${why}`;
+  }
+}
 
 /** summary says in one line what an entry is about; texts of others stay as they are and are made visible where shown. */
 export function summary(e: Entry): string {
@@ -192,6 +210,10 @@ export function summary(e: Entry): string {
       return `${s("by")}: ${s("op").replaceAll("_", " ")}`;
     case "canary":
       return `test of ${s("path")}, ${s("cell")}: ${s("got")}`;
+    case "client":
+      return clientSummary(e);
+    case "tool":
+      return `tool ${toolName(e)} ${s("op")}${s("reason") ? `: ${s("reason")}` : ""}`;
     case "degraded":
       return `the book could not be written: ${s("error")}`;
     case "start":
