@@ -82,7 +82,43 @@ func (a *api) buildEvidence(w http.ResponseWriter, r *http.Request, by string) e
 
 // evidenceOps are what a program beside the server does with evidence and tells
 // of here, since it cannot write into the book itself.
-var evidenceOps = []string{"evidence_built", "evidence_sampled", "book_exported"}
+var evidenceOps = []string{"evidence_built", "evidence_sampled", "book_exported", opReconciled}
+
+// opReconciled is a comparison of the book with a provider's own count.
+const opReconciled = "reconciled"
+
+// comparison is what a reconciliation came to.
+type comparison struct {
+	Provider    string `json:"provider"` // openai | anthropic
+	Measure     string `json:"measure"`  // calls | output_tokens
+	Book        int64  `json:"book"`
+	Counted     int64  `json:"counted"` // by the provider
+	Lines       int64  `json:"lines"`
+	Unexplained int64  `json:"unexplained"` // lines
+	Tolerance   string `json:"tolerance"`
+}
+
+func (c *comparison) check() error {
+	if c.Provider != "openai" && c.Provider != "anthropic" {
+		return invalid("comparison.provider: %.80q is not known: use openai or anthropic", c.Provider)
+	}
+	if c.Measure != "calls" && c.Measure != "output_tokens" {
+		return invalid("comparison.measure: %.80q is not known: use calls or output_tokens", c.Measure)
+	}
+	if !toleranceText.MatchString(c.Tolerance) {
+		return invalid("comparison.tolerance: it must be a number or a percentage")
+	}
+	return nil
+}
+
+var toleranceText = regexp.MustCompile(`^[0-9.]{1,20}%?$`)
+
+func (c *comparison) detail(into map[string]string) {
+	into["provider"], into["measure"], into["tolerance"] = c.Provider, c.Measure, c.Tolerance
+	for name, n := range map[string]int64{"book": c.Book, "counted": c.Counted, "lines": c.Lines, "unexplained": c.Unexplained} {
+		into[name] = strconv.FormatInt(n, 10)
+	}
+}
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
@@ -94,6 +130,8 @@ func (a *api) recordEvidence(w http.ResponseWriter, r *http.Request, by string) 
 		From   string `json:"from"`
 		To     string `json:"to"`
 		SHA256 string `json:"sha256"`
+		// Comparison is what a reconciliation came to; with op reconciled only.
+		Comparison *comparison `json:"comparison"`
 	}
 	if err := readBody(w, r, &in); err != nil {
 		return err
@@ -112,6 +150,15 @@ func (a *api) recordEvidence(w http.ResponseWriter, r *http.Request, by string) 
 		return invalid("sha256: it must be 64 hexadecimal digits in lower case")
 	}
 	detail := map[string]string{"from": stamp(from), "to": stamp(to), "via": "command line"}
+	if (in.Op == opReconciled) != (in.Comparison != nil) {
+		return invalid("comparison: it belongs to op reconciled, and to no other")
+	}
+	if in.Comparison != nil {
+		if err := in.Comparison.check(); err != nil {
+			return err
+		}
+		in.Comparison.detail(detail)
+	}
 	if in.SHA256 != "" {
 		detail["sha256"] = in.SHA256
 	}

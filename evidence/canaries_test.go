@@ -14,7 +14,9 @@ func TestTestInteractionsAreListedAndTheirAbsenceIsAnException(t *testing.T) {
 	s := newScenario(t)
 	play := func(ok bool, contained string) {
 		for _, kind := range []guardbook.Kind{guardbook.KindInput, guardbook.KindToolCall} {
-			s.decide("", func(d *guardbook.DecisionEntry) { d.Agent, d.Policy, d.Kind, d.Containment = guardbook.CanaryAgent, "guardbook-canary", kind, contained })
+			s.decide("", func(d *guardbook.DecisionEntry) {
+				d.Agent, d.Policy, d.Kind, d.Containment = guardbook.CanaryAgent, "guardbook-canary", kind, contained
+			})
 		}
 		s.add("", guardbook.TypeCanary, guardbook.CanaryEntry{Agent: guardbook.CanaryAgent, Path: "openai/chat", Cell: "tool result", Expected: "a finding",
 			Got: "something", OK: ok, Decisions: []string{"a", "b"}, Containment: contained})

@@ -3,7 +3,9 @@ package reconcile
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/csv"
+	"encoding/hex"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
@@ -24,6 +26,7 @@ type Export struct {
 	Models  bool // it tells models apart
 	// First and End are the beginning of the first bucket and the end of the last.
 	First, End time.Time
+	SHA256     string // of the export, in hex
 }
 
 // The names of columns, without capitals, spaces, underscores and the like.
@@ -47,6 +50,7 @@ func ReadExport(r io.Reader) (*Export, error) {
 	if len(b) > MaxExport {
 		return nil, fmt.Errorf("the export is larger than %d bytes: export a shorter time", MaxExport)
 	}
+	sum := sha256.Sum256(b)
 	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
 	var rows []map[string]string
 	if t := bytes.TrimSpace(b); len(t) > 0 && (t[0] == '{' || t[0] == '[') {
@@ -60,7 +64,11 @@ func ReadExport(r io.Reader) (*Export, error) {
 	if len(rows) == 0 {
 		return nil, errors.New("the export has no rows")
 	}
-	return count(rows)
+	e, err := count(rows)
+	if err == nil {
+		e.SHA256 = hex.EncodeToString(sum[:])
+	}
+	return e, err
 }
 
 // plain is a column's name as it is looked for.

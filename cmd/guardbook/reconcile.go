@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 
 func newReconcile(c *cli) *cobra.Command {
 	var file, provider, since, until, tolerance string
+	var record bool
 	cmd := &cobra.Command{
 		Use:   "reconcile --csv FILE",
 		Short: "Compare the book's model calls with a provider's own usage export",
@@ -59,7 +61,13 @@ func newReconcile(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.showDifferences(reconcile.Compare(export, counted, allowed))
+			rows := reconcile.Compare(export, counted, allowed)
+			if record {
+				if err := c.recordComparison(cmd.Context(), provider, tolerance, export, rows); err != nil {
+					return err
+				}
+			}
+			return c.showDifferences(rows)
 		},
 	}
 	flags := cmd.Flags()
@@ -68,7 +76,27 @@ func newReconcile(c *cli) *cobra.Command {
 	flags.StringVar(&since, "since", "", "from this time on: RFC 3339, a date, or a duration before now (24h, 7d); default: the export's first")
 	flags.StringVar(&until, "until", "", "before this time, likewise; default: the export's last")
 	flags.StringVar(&tolerance, "tolerance", "0", "how large a difference may be: a number, or a percentage of the larger count (1%)")
+	flags.BoolVar(&record, "record", false, "write the comparison into the book, for the evidence (COV-07, COV-08)")
 	return cmd
+}
+
+// recordComparison tells the server what the comparison came to.
+func (c *cli) recordComparison(ctx context.Context, provider, tolerance string, e *reconcile.Export, rows []reconcile.Row) error {
+	type comparison struct {
+		Provider    string            `json:"provider"`
+		Measure     reconcile.Measure `json:"measure"`
+		Book        int64             `json:"book"`
+		Counted     int64             `json:"counted"`
+		Lines       int               `json:"lines"`
+		Unexplained int               `json:"unexplained"`
+		Tolerance   string            `json:"tolerance"`
+	}
+	sum := comparison{Provider: provider, Measure: e.Measure, Lines: len(rows), Unexplained: reconcile.Left(rows), Tolerance: tolerance}
+	for _, r := range rows {
+		sum.Book, sum.Counted = sum.Book+r.Book, sum.Counted+r.Provider
+	}
+	told := map[string]any{"op": "reconciled", "from": e.First.Format(time.RFC3339), "to": e.End.Format(time.RFC3339), "sha256": e.SHA256, "comparison": sum}
+	return c.call(ctx, http.MethodPost, "/api/v1/evidence/record", told, nil)
 }
 
 func (c *cli) readExport(file string) (*reconcile.Export, error) {
