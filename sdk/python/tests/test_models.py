@@ -4,9 +4,12 @@ server and the stand-in for the providers."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -418,6 +421,37 @@ def test_without_the_guard_what_is_chosen_is_obeyed(cut_off: Any) -> None:
         story.ask(plan({"text": "x"}))
     _, story = cut_off(on_unavailable_tools="allow")
     assert story.ask(plan({"text": "unguarded"}), tools=True) == "unguarded"
+
+
+def test_every_number_of_a_model_call_is_a_decision_or_told(own_house: House) -> None:
+    """Calls from threads and asyncio, while the server is killed and started again."""
+    guard = Guard(**own_house.settings())
+    models = [plan({"text": "whole"}), plan({"text": "a stream of words " * 5, "pace_ms": 2})]
+
+    def talk(name: str) -> None:
+        story = Story(own_house, guard, name, max_retries=1)
+        for i in range(30):
+            with contextlib.suppress(openai.APIError, anthropic.APIError, GuardUnavailable):
+                story.ask(models[i % 2], stream=i % 2 == 1, tools=i % 3 == 0)
+
+    threads = [threading.Thread(target=talk, args=(n,)) for n in ("OpenAI", "Anthropic", "AsyncOpenAI")]
+    for t in threads:
+        t.start()
+    for _ in range(2):
+        time.sleep(0.2)
+        own_house.kill()
+        time.sleep(0.1)
+        own_house.start()
+        guard.flush(10)
+    for t in threads:
+        t.join()
+    assert guard.flush(20)
+    highest = guard._next_number() - 1
+    guard.close()
+    seen = {d["client_seq"] for d in decisions(own_house, guard)}
+    later = {e["client_seq"] for e in own_house.entries("client") if e.get("client_seq")}
+    assert seen
+    assert seen | later == set(range(1, highest + 1))
 
 
 def test_what_cannot_be_wrapped_is_said(guard: Guard) -> None:
