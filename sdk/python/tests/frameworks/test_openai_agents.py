@@ -223,6 +223,33 @@ def test_a_guarded_client_judges_tokens_on_the_way(stage: Stage, model: Any) -> 
         run(agent)
 
 
+@pytest.mark.parametrize("model", [chat, responses, lambda *a, **k: plain(chat(*a, **k))])
+def test_a_model_without_a_guarded_client_answers_in_one_piece(stage: Stage, model: Any) -> None:
+    guard = stage.guard()
+    seen: list[str] = []
+
+    async def stream(agent: Any) -> Any:
+        result = Runner.run_streamed(agent, f"Who knows? I have {SECRET}.")
+        async for event in result.stream_events():
+            seen.append(str(event))
+        return result.final_output
+
+    for text, expected in ((f"Ask {MAIL}.", "Ask [REDACTED:pii]."), ("Just so.", "Just so.")):
+        with in_front_of(stage.provider) as provider:
+            agent = guard.wrap(Agent("a", instructions="Help.", model=model(stage, text, url=provider.url)))
+            assert run(agent, f"Who knows? I have {SECRET}.").final_output == expected
+            assert SECRET not in "".join(provider.bodies)
+        assert "[REDACTED:secret]" in "".join(provider.bodies)
+        agent = guard.wrap(Agent("a", instructions="Help.", model=model(stage, text)))
+        assert arun(stream(agent)) == expected
+    agent = guard.wrap(Agent("a", model=model(stage, f"Here it comes: the key is {SECRET}, take it.")))
+    with pytest.raises(GuardBlocked):
+        arun(stream(agent))
+    assert MAIL not in "".join(seen)
+    assert SECRET not in "".join(seen).replace(f"I have {SECRET}", "")
+    assert "Here it comes" not in "".join(seen)
+
+
 def test_a_killed_agent_gets_nothing_more(stage: Stage) -> None:
     name = stage.agent()
     agent = stage.guard(name).wrap(Agent("a", tools=TOOLS, model=plain(chat(stage, "Hello."))))

@@ -4,9 +4,11 @@
 as tools, and its MCP servers: every tool call before it runs, every result before a
 model reads it, the run's input before it starts, and its final output.
 
-The agents' guardrails see an answer when it has been streamed already, and cannot redact.
-To have texts judged on the way, guard the model's client, too: ``guard.wrap(agent,
-client=True)``, or for all agents::
+An agent whose ``model`` is an object answers in one piece, judged, where it would have
+streamed. An agent whose model is a name, or nothing, has only the SDK's guardrails, which
+see an answer when it has been streamed already, and cannot redact. (So does a run that is
+given another model, in its RunConfig.) To have texts judged on the way, guard the model's
+client, ``guard.wrap(agent, client=True)``, or that of all agents::
 
     set_default_openai_client(guard.wrap(AsyncOpenAI()))
 
@@ -20,6 +22,7 @@ editor), are refused unless the client is guarded: its requests are judged by th
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -29,6 +32,7 @@ from typing import Any
 from agents import Agent, Handoff, handoff
 from agents.guardrail import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
 from agents.models import _openai_shared
+from agents.models.interface import Model
 from agents.tool_context import ToolContext
 from agents.tracing import get_current_trace
 
@@ -83,6 +87,8 @@ class _Walk:
             agent.model = copy.copy(agent.model)
             agent.model._client = self._guard.wrap(client)
         through = _goes_through(agent.model)
+        if isinstance(agent.model, Model) and not through:
+            agent.model = _guarded_model(agent.model, self._judge)
         agent.tools = [self._tool(tool, agent, through) for tool in agent.tools]
         agent.handoffs = [self._handoff(h, agent) for h in agent.handoffs]
         for server in agent.mcp_servers:
@@ -226,20 +232,131 @@ class _Walk:
         async def guardbook(context: Any, _: Any, output: Any) -> GuardrailFunctionOutput:
             text = output if isinstance(output, str) else json_text(_dumped(output))
             asked = Question("output", text, context=_task_of(context, agent), thread=_thread())
-            self._settle(await self._judge.aask(asked), agent)
+            self._settle(await self._judge.aask_new(asked), agent)
             return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
 
         return guardbook
 
     def _settle(self, rulings: Sequence[Ruling], agent: Any) -> None:
         """A guardrail can stop a run, and cannot change a text. What has to be redacted
-        has been by the gateway, if the client is guarded; else the run stops."""
+        is, by a guarded model or the gateway; else the run stops."""
         for ruling in rulings:
-            if ruling.obey().content is not None and not _goes_through(agent.model):
+            if ruling.obey().content is not None and not (_goes_through(agent.model) or _is_judged(agent.model)):
                 raise GuardError(
                     "this text holds data that must be redacted, which the SDK's guardrails cannot do: guard the "
                     "model's client, with guard.wrap(agent, client=True)"
                 )
+
+
+# Models.
+
+
+def _guarded_model(model: Any, judge: Judge) -> Any:
+    """A copy of a model that is judged in one piece. It stays of the model's class."""
+    made = copy.copy(model)
+    cls: Any = type(model)
+    made.__class__ = _judged_class(cls)
+    made.__dict__["guardbook_judge"] = judge
+    return made
+
+
+def _is_judged(model: Any) -> bool:
+    return "guardbook_judge" in getattr(model, "__dict__", {})
+
+
+@functools.lru_cache(maxsize=64)
+def _judged_class(cls: Any) -> Any:
+    async def get_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        judge: Judge = self.__dict__["guardbook_judge"]
+        args, kwargs, task = await _sent(judge, args, kwargs)
+        response = await cls.get_response(self, *args, **kwargs)
+        new = await _heard(judge, response.output, task)
+        return response if new is None else dataclasses.replace(response, output=new)
+
+    async def stream_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        judge: Judge = self.__dict__["guardbook_judge"]
+        args, kwargs, task = await _sent(judge, args, kwargs)
+        held = [event async for event in cls.stream_response(self, *args, **kwargs)]
+        # Texts that no event of the end repeats are those of a stream that broke off.
+        if not any(hasattr(event, "response") and event.response.output for event in held[-1:]):
+            held = [event for event in held if not str(getattr(event, "type", "")).endswith((".delta", ".done"))]
+        for event in held[-1:]:
+            new = await _heard(judge, getattr(getattr(event, "response", None), "output", None) or [], task)
+            if new is not None:  # what was said on the way is not said again
+                response = event.response.model_copy(update={"output": new})
+                held = [event.model_copy(update={"response": response})]
+        for event in held:
+            yield event
+
+    members = {"get_response": get_response, "stream_response": stream_response}
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    return type(cls)(cls.__name__, (cls,), {**names, **members})
+
+
+async def _sent(
+    judge: Judge, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], str]:
+    """The arguments of a model's call, judged: instructions and input are the first two."""
+    given = dict(zip(("system_instructions", "input"), args, strict=False)) | kwargs
+    system, items = given.get("system_instructions"), given.get("input")
+    listed = [{"role": "user", "content": items}] if isinstance(items, str) else list(items or ())
+    task = task_of(system or "", _request(listed))
+    asked = [(i, q) for i, item in enumerate(listed) if (q := _question(item, task)) is not None]
+    questions = [q for _, q in asked]
+    if system:
+        questions.insert(0, Question("input", system, role="system", thread=_thread()))
+    rulings = await judge.aask_new(*questions, one=True)
+    if system:
+        first = rulings.pop(0).obey()
+        system = system if first.content is None else text_of(first.content)
+    for (i, question), ruling in zip(asked, rulings, strict=True):
+        if question.kind == "tool_result" and ruling.denied:
+            listed[i] = {**_dumped(listed[i]), "output": ruling.message}
+        elif ruling.obey().content is not None:
+            listed[i] = _put(_dumped(listed[i]), ruling.content)
+    sent = listed[0]["content"] if isinstance(items, str) else listed
+    if args:
+        args = (system, sent, *args[2:])
+    else:
+        kwargs = {**kwargs, "system_instructions": system, "input": sent}
+    return args, kwargs, task
+
+
+def _put(item: Any, content: Any) -> Any:
+    """An item of a model's input with its redacted text."""
+    if not isinstance(item, Mapping):
+        return text_of(content)
+    for member in ("content", "output"):
+        if member in item:
+            return {**item, member: put_back(item[member], content)}
+    raise GuardError("the conversation holds data that may not be read here")
+
+
+async def _heard(judge: Judge, output: Sequence[Any], task: str) -> list[Any] | None:
+    """A model's answer as it may be read; None: as it is. Calls are judged when they run."""
+    told = [(i, part) for i, item in enumerate(output) for part in getattr(item, "content", None) or ()]
+    told = [(i, p) for i, p in told if isinstance(getattr(p, "text", None) or getattr(p, "refusal", None), str)]
+    asked = [Question("output", getattr(p, "text", None) or p.refusal, context=task, thread=_thread()) for _, p in told]
+    rulings = [r.obey() for r in await judge.aask(*asked)]
+    for question, ruling in zip(asked, rulings, strict=True):
+        judge.learn(question, ruling)
+    new = {
+        id(p): p.model_copy(update={"text" if hasattr(p, "text") else "refusal": text_of(r.content), **_bare(p)})
+        for (_, p), r in zip(told, rulings, strict=True)
+        if r.content is not None
+    }
+    if not new:
+        return None
+    changed = {i for i, p in told if id(p) in new}
+    return [
+        item.model_copy(update={"content": [new.get(id(p), p) for p in item.content]}) if i in changed else item
+        for i, item in enumerate(output)
+    ]
+
+
+def _bare(part: Any) -> dict[str, Any]:
+    """What stands beside a text and repeats it."""
+    return {name: [] for name in ("logprobs", "annotations") if getattr(part, name, None)}
 
 
 def _goes_through(model: Any) -> bool:
@@ -280,13 +397,15 @@ def _request(items: Sequence[Any]) -> str:
 
 
 def _question(item: Any, task: str) -> Question | None:
-    """One item of a run's input."""
+    """One item of a run's input. Calls in it were judged when they ran."""
     item = _dumped(item)
     if not isinstance(item, Mapping):
         return Question("input", json_text(item), context=task, thread=_thread())
     kind, role = str(item.get("type") or "message"), str(item.get("role") or "user")
     if kind.endswith("_output"):
         return Question("tool_result", parts_of(item.get("output")), tool=Tool(kind), context=task, thread=_thread())
+    if kind.endswith("_call"):
+        return None
     if kind != "message":
         return Question("input", json_text(item), role="assistant", context=task, thread=_thread())
     role = {"system": "system", "developer": "system", "assistant": "assistant"}.get(role, "user")
