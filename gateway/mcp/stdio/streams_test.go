@@ -35,6 +35,8 @@ func raw() {
 		if len(os.Args) > 2 {
 			_ = os.WriteFile(os.Args[2], fmt.Appendln(nil, os.Getpid()), 0o600)
 		}
+	case "signals":
+		answerSignals(os.Args[2])
 	case "exit":
 		os.Exit(7)
 	}
@@ -191,6 +193,31 @@ func TestWhatServersDoOnTheirStreams(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		if code := cmd.ProcessState.ExitCode(); code != 128+9 {
+			t.Errorf("exit code %d", code)
+		}
+	})
+	t.Run("signals are passed on", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "signals")
+		cmd := p.command("raw", "signals", file)
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := func(what string) {
+			t.Helper()
+			eventually(t, what, func() bool {
+				b, _ := os.ReadFile(file) // it is not there at first
+				return strings.Contains(string(b), what)
+			})
+		}
+		said("ready")
+		signalTo(t, cmd.Process.Pid, "USR1")
+		said("user defined signal 1")
+		signalTo(t, cmd.Process.Pid, "TERM")
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 42 {
 			t.Errorf("exit code %d", code)
 		}
 	})

@@ -147,6 +147,7 @@ type wrapper struct {
 type end struct {
 	text string // for whoever waits for an answer, and for people; may be empty
 	code int    // exit code, when it is not the MCP server's
+	told bool   // the server was told already, by a signal
 }
 
 func (w *wrapper) finish(e end) {
@@ -195,7 +196,7 @@ func (w *wrapper) run(ctx context.Context) int {
 			select {
 			case s := <-signals:
 				if forward(w.child.cmd, s) {
-					w.finish(end{})
+					w.finish(end{told: true})
 				}
 			case <-ended:
 				return
@@ -213,6 +214,12 @@ func (w *wrapper) run(ctx context.Context) int {
 	case e = <-w.over:
 	case <-ctx.Done():
 	case <-w.child.ended:
+	}
+	if e.told { // it ends as it likes, and sees the end of its input only if it does not
+		select {
+		case <-w.child.ended:
+		case <-time.After(w.o.Grace):
+		}
 	}
 	w.in.close(w.o.Grace)
 	w.child.stop(w.o.Grace)
