@@ -59,8 +59,8 @@ func (a *responseAnswer) add(it *gateway.Item) {
 }
 
 func (a *responseAnswer) item(v document.Value) {
-	switch kind := v.Get("type").Text(); {
-	case kind == "message":
+	switch v.Get("type").Text() {
+	case "message":
 		for m := v.First(); m.Exists(); m = m.Next() {
 			if m.Name() != "content" {
 				a.extra.AddIdentifiers(m)
@@ -74,7 +74,7 @@ func (a *responseAnswer) item(v document.Value) {
 				a.part(p)
 			}
 		}
-	case kind == "reasoning":
+	case "reasoning":
 		a.add(reasoning(v))
 	default:
 		c := readCall(v)

@@ -295,7 +295,6 @@ func functionCall(n int, name, args string) string {
 var (
 	reference = regexp.MustCompile(`ref [0-9a-f-]{36}`)
 	ownID     = regexp.MustCompile(`"msg_guardbook_[0-9a-f-]{36}"`)
-	spaces    = regexp.MustCompile(`[ \t\n]`)
 )
 
 // plain is an answer's output without what differs each time.

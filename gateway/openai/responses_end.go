@@ -183,10 +183,10 @@ func (s *responseStream) Stop(text string) {
 // something in it, that the client can send back. Reasoning goes back to the provider
 // by its id, and the provider has kept nothing of such an answer.
 func (it *outItem) keeps() bool {
-	switch {
-	case it.kind == "message":
+	switch it.kind {
+	case "message":
 		return it.said || it.came != ""
-	case it.kind == "reasoning":
+	case "reasoning":
 		return it.came != "" && strings.Contains(it.final, `"encrypted_content":"`)
 	}
 	return it.came != ""
