@@ -92,6 +92,7 @@ copyFileSync(join(repository, "LICENSE"), join(dir, "LICENSE"));
 const { private: _, scripts: __, devDependencies: ___, ...published } = own;
 write(dir, {
   ...published,
+  files: published.files.filter((f) => f !== "vendor"),
   optionalDependencies: Object.fromEntries(Object.keys(targets).map((p) => [`@guardbook/${p}`, own.version])),
 });
 process.stdout.write(pack(dir));

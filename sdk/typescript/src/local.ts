@@ -44,6 +44,8 @@ export function findBinary(named: string, environment: NodeJS.ProcessEnv = proce
   } catch {
     // Installed without optional dependencies, or no package for this platform.
   }
+  const packed = join(here, "..", "..", "vendor", executable); // a package made by a plain npm pack
+  if (runnable(packed)) return packed;
   for (const folder of (environment.PATH ?? "").split(delimiter)) {
     const path = join(folder, executable);
     // npm puts this package's own launcher on the PATH; it would only ask again.

@@ -1,6 +1,6 @@
 // What is published, installed into a project that has nothing else.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -176,6 +176,32 @@ console.log(other.Guard !== Guard, new GuardBlocked(d) instanceof other.GuardBlo
     );
     expect(clients.trim().split("\n").length).toBeGreaterThanOrEqual(4);
     expect(() => run("npx", "guardbook", "nothing")).toThrow();
+  });
+
+  test("from a plain npm pack of the checkout brings this platform's binary in itself", () => {
+    const packs = folder();
+    const own = { ...env, GUARDBOOK_TEST_BINARY: binary };
+    // A copy, and without its scripts: other tests read dist, and look for a binary.
+    const checkout = folder();
+    for (const name of ["package.json", "bin", "dist", "README.md"])
+      cpSync(join(root, name), join(checkout, name), { recursive: true });
+    execFileSync(process.execPath, [join(root, "scripts/vendor.mjs"), "--to", checkout], { env: own });
+    execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", packs], {
+      cwd: checkout,
+      env: own,
+      stdio: "ignore",
+    });
+    const [tarball = ""] = readdirSync(packs);
+    mkdirSync(join(packs, "p"));
+    writeFileSync(join(packs, "p", "package.json"), "{}");
+    execFileSync("npm", ["install", "--offline", "--no-audit", "--no-fund", join(packs, tarball)], {
+      cwd: join(packs, "p"),
+      env,
+      stdio: "ignore",
+    });
+    expect(execFileSync("npx", ["guardbook", "version"], { cwd: join(packs, "p"), env, encoding: "utf8" })).toMatch(
+      /^guardbook /,
+    );
   });
 
   test("has no dependency, and holds what it should", () => {
