@@ -46,9 +46,10 @@ type link struct {
 	next    uint32
 	asked   map[uint32]chan frame
 
-	down chan struct{} // closed when the link is of no more use
-	once sync.Once
-	end  atomic.Pointer[string] // what the server said when it ended everything
+	heard atomic.Int64  // when something last came, in nanoseconds
+	down  chan struct{} // closed when the link is of no more use
+	once  sync.Once
+	end   atomic.Pointer[string] // what the server said when it ended everything
 }
 
 var linkTransport = sync.OnceValue(func() *http.Transport {
@@ -117,6 +118,7 @@ func (l *link) read() {
 		if err != nil {
 			return
 		}
+		l.heard.Store(time.Now().UnixNano())
 		switch f.kind {
 		case answered, failed:
 			l.waiting.Lock()
@@ -178,6 +180,11 @@ func (l *link) ask(ctx context.Context, kind byte, question, out any, within tim
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
+		// A server that answers others is slow; one that says nothing at all is gone,
+		// though nobody has closed the connection.
+		if time.Since(time.Unix(0, l.heard.Load())) >= within {
+			l.close()
+		}
 		return errUnanswered
 	}
 }

@@ -4,10 +4,14 @@ package stdio
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +87,55 @@ func TestTheServerBelievesOnlyTheKey(t *testing.T) {
 			t.Errorf("%v was taken: %v", in.Kind, err)
 		}
 	}
+}
+
+// A peer that has vanished without a word (a machine that sleeps, a network that
+// forgets) costs one answer, and the next question goes over a new link.
+func TestASilentLinkIsGivenUp(t *testing.T) {
+	k := linked(t)
+	elsewhere, silent := k.links.find, atomic.Bool{}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			silent.Store(true)
+			fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", Protocol)
+		}
+	}()
+	ls := newLinks()
+	ls.server, ls.header, ls.linked, ls.stopped = "desk", k.links.header, func(Address) {}, func(string) {}
+	ls.find = func(ctx context.Context) (Address, error) {
+		if silent.Load() {
+			return elsewhere(ctx)
+		}
+		return Address{"http://" + l.Addr().String(), testbed.Key}, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	tried := make(chan error, 1)
+	go ls.run(ctx, func(err error) { tried <- err })
+	if err := <-tried; err != nil {
+		t.Fatal(err)
+	}
+	k.links, k.budget = ls, 100*time.Millisecond
+	if _, err := k.Tool(t.Context(), "", pin.Server{}, "note"); !errors.Is(err, errUnanswered) {
+		t.Errorf("a silent peer: %v", err)
+	}
+	k.budget = 10 * time.Second
+	for range 100 {
+		if _, err = k.Tool(t.Context(), "", pin.Server{}, "note"); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("no other link: %v", err)
 }
 
 func TestNothingButAWrapperOpensALink(t *testing.T) {
