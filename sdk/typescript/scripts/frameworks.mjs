@@ -77,7 +77,7 @@ for (const set of sets) {
     const status = await play(file, folder, (text) => {
       said += text;
     });
-    const went = ["the database runs: SELECT starts_at", 'table "billing" is not among', "tool_call query_database"];
+    const went = ["the database runs: SELECT starts_at", "is not among appointments", "tool_call query_database"];
     const fine = status === 0 && went.every((w) => said.includes(w)) && !said.includes("runs: SELECT *");
     console.log(`${fine ? "✔" : "✖"} example ${name}`);
     if (!fine) console.log(said);
