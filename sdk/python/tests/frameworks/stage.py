@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.server
+import importlib.util
 import json
 import os
 import socket
@@ -20,6 +21,25 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+#: Each framework's module, and its tests.
+TESTS = {
+    "langchain": "test_langchain.py",
+    "crewai": "test_crewai.py",
+    "agents": "test_openai_agents.py",
+    "claude_agent_sdk": "test_claude.py",
+    "mcp": "test_mcp.py",
+}
+
+
+def installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def has_another(module: str) -> bool:
+    """Whether a framework is here that another one has brought along."""
+    return any(installed(other) for other in TESTS if other != module)
+
 
 BINARY = os.environ.get("GUARDBOOK_BINARY", "guardbook")
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from stage import BINARY
+from stage import BINARY, has_another
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NEEDED = {
-    "langchain": "langchain",
-    "openai_agents": "agents",
-    "crewai": "crewai",
-    "claude": "claude_agent_sdk",
-    "mcp": "mcp",
-    "openai": "openai",
+#: The newest environment of each example, and the package that shows which one this is.
+HOME = {
+    "langchain": ("langchain-newest", "langchain"),
+    "openai_agents": ("openai-agents-newest", "openai-agents"),
+    "openai": ("openai-agents-newest", "openai-agents"),
+    "crewai": ("crewai-newest", "crewai"),
+    "claude": ("claude-newest", "claude-agent-sdk"),
+    "mcp": ("mcp-newest", "mcp"),
 }
 
 
-@pytest.mark.parametrize("name", [n for n, module in NEEDED.items() if importlib.util.find_spec(module) is not None])
+def at_home(name: str) -> bool:
+    pins, package = HOME[name]
+    listed = (Path(__file__).parent / "requirements" / f"{pins}.txt").read_text(encoding="utf-8").split()
+    try:
+        here = f"{package}=={importlib.metadata.version(package)}" in listed
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return here and (package != "mcp" or not has_another("mcp"))
+
+
+@pytest.mark.parametrize("name", [n for n in HOME if at_home(n)])
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     environ = {
         k: v for k, v in os.environ.items() if not k.endswith("_API_KEY") and k not in ("GUARDBOOK_URL", "MODEL")

@@ -6,8 +6,10 @@ Put the guard last in the list: the last middleware is the innermost, so that it
 what is really sent to the model and to the tools, after everybody else's changes.
 
 A model whose HTTP client is guarded (``guard.wrap(ChatOpenAI(...))``) streams: its
-answers are judged on the way. Any other model answers in one piece, because LangChain
-hands tokens to the application before any middleware sees them.
+answers are judged on the way, and its calls as well, so that one that policy denies ends
+the run with ``GuardBlocked``, where the middleware alone tells the model and goes on. Any
+other model answers in one piece, because LangChain hands tokens to the application before
+any middleware sees them.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import Command
 
+from .. import scope
 from ..decision import Tool
 from ..errors import GuardBlocked
 from .judge import Judge, Question, Ruling, arguments_of, is_guarded, json_text, parts_of, put_back, task_of, text_of
@@ -57,7 +60,7 @@ class GuardMiddleware(AgentMiddleware):
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Judges the request and the answer."""
-        thread, user = _identity(None)
+        thread, user = _identity(None, request.runtime)
         try:
             with self._judge.conversation(thread):
                 if is_guarded_client(request.model):
@@ -69,7 +72,7 @@ class GuardMiddleware(AgentMiddleware):
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Judges the request and the answer."""
-        thread, user = _identity(None)
+        thread, user = _identity(None, request.runtime)
         try:
             with self._judge.conversation(thread):
                 if is_guarded_client(request.model):
@@ -120,13 +123,15 @@ class GuardMiddleware(AgentMiddleware):
         return call.obeyed(result, asked, await self._judge.aask(*asked), self._judge)
 
 
-def _identity(config: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
+def _identity(config: Mapping[str, Any] | None, runtime: Any = None) -> tuple[str | None, str | None]:
     """Thread and user of the run, as its caller named them."""
     if config is None:
         config = var_child_runnable_config.get() or {}
     named = config.get("configurable") or {}
     thread, user = named.get("thread_id"), named.get("user_id") or named.get("langgraph_auth_user_id")
-    return (str(thread) if thread else None), (str(user) if user else None)
+    if not thread:  # on Python 3.10, the configuration does not reach asyncio's tasks by itself
+        thread = getattr(getattr(runtime, "execution_info", None), "thread_id", None)
+    return (str(thread) if thread else None), (scope.named(user) if user else None)
 
 
 # Tool definitions.
