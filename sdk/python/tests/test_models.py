@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -37,6 +38,7 @@ class Story:
     """One client, made to look the same whatever its protocol and its kind."""
 
     def __init__(self, house: House, guard: Guard, name: str, **options: Any) -> None:
+        self.name = name
         self.asynchronous = name.startswith("Async")
         self.anthropic = "Anthropic" in name
         self.azure = "Azure" in name
@@ -421,6 +423,30 @@ def test_without_the_guard_what_is_chosen_is_obeyed(cut_off: Any) -> None:
         story.ask(plan({"text": "x"}))
     _, story = cut_off(on_unavailable_tools="allow")
     assert story.ask(plan({"text": "unguarded"}), tools=True) == "unguarded"
+
+
+def test_what_is_not_set_up_is_said_as_itself(
+    house: House, guard: Guard, story: Story, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GUARDBOOK_BINARY", str(tmp_path / "none"))
+    with Guard(agent="billing-bot", url="", data=tmp_path) as local:
+        with pytest.raises(GuardError, match="GUARDBOOK_BINARY"):
+            Story(house, local, story.name).ask(plan({"text": "x"}))
+        local.close(0)
+
+
+def test_another_address_is_guarded_too_or_refused(house: House, guard: Guard) -> None:
+    client: Any = Story(house, guard, "OpenAI").client
+    for base in (house.provider + "/openai/v1/", house.provider + "/openai/v1"):
+        moved = client.with_options(base_url=base)
+        with pytest.raises(GuardBlocked):
+            moved.chat.completions.create(model=plan({"text": "x"}), messages=[{"role": "user", "content": INJECTION}])
+    with pytest.raises(GuardError, match="is none of the API"):
+        client.with_options(base_url=house.provider + "/other").chat.completions.create(model="m", messages=ASK)
+    # An API that has no /v1 in its address, wrapped as such.
+    whole = guard.wrap(openai.OpenAI(base_url=house.provider + "/azure/openai/deployments/recommender", api_key="x"))
+    answer: Any = whole.chat.completions.create(model="recommender", messages=ASK)  # type: ignore[arg-type]
+    assert "Alpine" in answer.choices[0].message.content
 
 
 def test_every_number_of_a_model_call_is_a_decision_or_told(own_house: House) -> None:

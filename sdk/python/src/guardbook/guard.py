@@ -526,7 +526,7 @@ class Guard:
         import hashlib
 
         s = self._settings
-        server = s.url or f"local:{s.data.absolute()}"
+        server = s.url or f"local:{s.data}"
         return Origin(self._client, server, s.agent, hashlib.sha256(s.key.encode()).hexdigest()[:16])
 
     def _after_fork(self) -> None:

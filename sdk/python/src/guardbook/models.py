@@ -179,6 +179,12 @@ class _Gate:
         if had is not None:
             await had[1].aclose()
 
+    def raising(self, request: Any, error: Exception) -> Any:
+        """An answer that raises the error where the SDK looks at it: raised from here it
+        would be taken for a failed connection, and tried again."""
+        response = self.family.Response(503, headers={"x-should-retry": "false"}, content=b"", request=request)
+        return _raising(response, error)
+
     def route(self, url: str) -> tuple[str, str]:
         """The path at the gateway, and the upstream it stands for.
 
@@ -269,7 +275,13 @@ class _Trip:
         straight to the provider."""
         self.guard._failed(reason)
         self.guard._tell("refused" if self.closed else "unguarded", [self.row], reason)
+        for name in [n for n in self.request.headers if n.lower().startswith("x-guardbook-")]:
+            del self.request.headers[name]  # which were for us
         return not self.closed
+
+    def cannot(self, err: GuardError) -> None:
+        """Records that the guard is not set up, so that nothing was sent."""
+        self.guard._tell("refused", [self.row], str(err)[:200])
 
     def given_up(self, err: BaseException) -> None:
         """Records that no answer was had to what may have been sent."""
@@ -281,10 +293,7 @@ class _Trip:
         error = GuardUnavailable(
             f"Guardbook could not be reached ({reason}), and this {what} may not pass without it. Try again later."
         )
-        response = self.gate.family.Response(
-            503, headers={"x-should-retry": "false"}, content=b"", request=self.request
-        )
-        return _raising(response, error)
+        return self.gate.raising(self.request, error)
 
     def is_error(self, response: Any) -> bool:
         """Whether the answer must be read before it is handed on."""
@@ -394,7 +403,10 @@ class _GuardedClient(_Guarded):
 
     def _guardbook_send(self, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
         gate = self._guardbook
-        trip = _Trip(gate, request)
+        try:
+            trip = _Trip(gate, request)
+        except (GuardError, ValueError) as err:
+            return gate.raising(request, err)
         kwargs.pop("follow_redirects", None)
         try:
             target = gate.guard._ready().target
@@ -403,8 +415,9 @@ class _GuardedClient(_Guarded):
             if trip.is_error(response):
                 response.read()
                 response = trip.judged(response)
-        except GuardError:
-            raise
+        except GuardError as err:
+            trip.cannot(err)
+            return gate.raising(request, err)
         except BaseException as err:
             reason = trip.unreachable(err)
             if reason is None:
@@ -436,7 +449,10 @@ class _GuardedAsyncClient(_Guarded):
 
     async def _guardbook_send(self, request: Any, *, stream: bool = False, **kwargs: Any) -> Any:
         gate = self._guardbook
-        trip = _Trip(gate, request)
+        try:
+            trip = _Trip(gate, request)
+        except (GuardError, ValueError) as err:
+            return gate.raising(request, err)
         kwargs.pop("follow_redirects", None)
         try:
             target = (await gate.guard._aline_ready()).target
@@ -447,8 +463,9 @@ class _GuardedAsyncClient(_Guarded):
             if trip.is_error(response):
                 await response.aread()
                 response = trip.judged(response)
-        except GuardError:
-            raise
+        except GuardError as err:
+            trip.cannot(err)
+            return gate.raising(request, err)
         except BaseException as err:
             reason = trip.unreachable(err)
             if reason is None:
@@ -489,7 +506,7 @@ def _family(http: Any) -> str:
     raise TypeError(f"the HTTP client {type(http).__name__} is none of httpx or httpx2")
 
 
-def _raising(response: Any, error: GuardError) -> Any:
+def _raising(response: Any, error: Exception) -> Any:
     """The response, made to raise where an SDK asks whether it is a success. There,
     and only there, does an error leave every SDK as itself and without a retry."""
 

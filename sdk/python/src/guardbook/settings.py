@@ -94,7 +94,7 @@ def load(
         on_unavailable_tools=choose("on_unavailable_tools", on_unavailable_tools, "block", ("block", "allow")),
         block=choose("block", block, "raise", ("raise", "respond")),
         budget=_seconds("budget", budget, environ),
-        data=Path(data) if data is not None else data_folder(environ),
+        data=(Path(data) if data is not None else data_folder(environ)).absolute(),
     )
 
 
