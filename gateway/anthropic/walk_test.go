@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/gateway"
 	"github.com/guardbook/guardbook/gateway/document"
 	"github.com/guardbook/guardbook/gateway/internal/jsongen"
 )
@@ -78,15 +79,20 @@ func TestEveryTextOfARequestIsRead(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	f.Add(everything)
 	f.Add(`{"messages":[{"role":7,"content":{"type":"tool_result","content":"a b"}}],"tools":"a b","mcp_servers":["x y",{"name":3}],"system":{"a":["b c"]}}`)
-	f.Fuzz(func(t *testing.T, body string) { checkRequest(t, body) })
+	f.Fuzz(func(t *testing.T, body string) { checkRequest(t, messages{}, body) })
 }
 
 func TestNoTextGoesUpUnread(t *testing.T) {
-	names := []string{"system", "messages", "tools", "mcp_servers", "tool_choice", "role", "content", "type", "text", "source", "media_type", "url", "title", "context", "thinking", "signature", "tool_use_id", "name", "input", "id", "description", "input_schema", "mcp_server_name", "cache_control", "encrypted_content", "metadata", "stream", "n", "authorization_token", "data", "surprise", "a name of words"}
-	lists := []string{"messages", "tools", "content", "mcp_servers", "system"}
-	words := []string{"user", "assistant", "text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result", "mcp_tool_result", "web_search_tool_result", "server_tool_use", "base64", "url", "content", "tool", "mcp_toolset", "web_search_20250305"}
+	names := []string{"system", "messages", "tools", "mcp_servers", "tool_choice", "role", "content", "type", "text", "source", "media_type", "url", "title", "context", "thinking", "signature", "tool_use_id", "name", "input", "id", "description", "input_schema", "mcp_server_name", "cache_control", "encrypted_content", "metadata", "stream", "n", "authorization_token", "data", "tool", "definition", "skills", "skill_id", "container", "file_id", "tool_changes", "caller", "requests", "params", "custom_id", "surprise", "a name of words"}
+	lists := []string{"messages", "tools", "content", "mcp_servers", "system", "skills", "tool_changes", "requests"}
+	words := []string{"user", "assistant", "text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result", "mcp_tool_result", "web_search_tool_result", "server_tool_use", "base64", "url", "content", "tool", "mcp_toolset", "web_search_20250305", "tool_addition", "tool_definition", "tool_reference", "mcp_tool_listing", "compaction", "container_upload"}
 	for range 5 { // each tries a hundred texts
-		rapid.Check(t, func(t *rapid.T) { checkRequest(t, jsongen.Object(t, names, lists, words)) })
+		rapid.Check(t, func(t *rapid.T) {
+			body := jsongen.Object(t, names, lists, words)
+			checkRequest(t, messages{}, body)
+			checkRequest(t, batches{}, body)
+			checkRequest(t, batches{}, `{"requests":[{"custom_id":"a","params":`+body+`},`+body+`]}`)
+		})
 	}
 }
 
@@ -96,12 +102,12 @@ type fataler interface {
 	Fatalf(string, ...any)
 }
 
-func checkRequest(t fataler, body string) {
+func checkRequest(t fataler, e gateway.Endpoint, body string) {
 	doc, err := document.Parse([]byte(body))
 	if err != nil {
 		return
 	}
-	r, err := messages{}.Request(doc)
+	r, err := e.Request(doc)
 	if err != nil {
 		return
 	}
