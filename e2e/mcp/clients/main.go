@@ -1,3 +1,5 @@
+//go:build interop
+
 // Command clients is the client of the interop tests on the Go SDK. It takes one order
 // a line on its standard input, and answers each with a line:
 // {"op":"call","name":"echo","arguments":{...}} -> {"text":"..."}.
@@ -8,7 +10,7 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,9 +22,13 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
+//lint:file-ignore SA1019 sampling is deprecated, and every client and server still speaks it
+
 type order struct {
-	Op, Name, URI string
-	Arguments     map[string]any
+	Op        string         `json:"op"`
+	Name      string         `json:"name"`
+	URI       string         `json:"uri"`
+	Arguments map[string]any `json:"arguments"`
 }
 
 type client struct {
@@ -55,7 +61,11 @@ func main() {
 }
 
 func say(v any) {
-	if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
+	b, err := json.Marshal(v)
+	if err == nil {
+		_, err = os.Stdout.Write(append(b, '\n'))
+	}
+	if err != nil {
 		os.Exit(2)
 	}
 }
@@ -72,7 +82,7 @@ func (k keyed) RoundTrip(r *http.Request) (*http.Response, error) {
 func (c *client) connect(ctx context.Context) (err error) {
 	var t mcp.Transport
 	if os.Args[1] == "stdio" {
-		cmd := exec.Command(os.Args[2], os.Args[3:]...)
+		cmd := exec.CommandContext(ctx, os.Args[2], os.Args[3:]...)
 		cmd.Stderr = os.Stderr
 		t = &mcp.CommandTransport{Command: cmd}
 	} else {

@@ -1,9 +1,11 @@
+//go:build interop
+
 // Command desk is the MCP server of the interop tests, on the Go SDK: desk [http PORT].
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
+
+//lint:file-ignore SA1019 sampling is deprecated, and every client and server still speaks it
 
 func main() {
 	if len(os.Args) == 3 && os.Args[1] == "http" {

@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +28,7 @@ type child struct {
 // start starts the server. What it writes to stderr is read to the end, however
 // slowly it is passed on, since a full pipe would stop the server.
 func start(command []string, stderr io.Writer) (*child, error) {
-	c := &child{cmd: exec.Command(command[0], command[1:]...), ended: make(chan struct{})}
+	c := &child{cmd: exec.CommandContext(context.Background(), command[0], command[1:]...), ended: make(chan struct{})}
 	c.cmd.Env = os.Environ()
 	if !slices.ContainsFunc(c.cmd.Env, func(s string) bool { return strings.HasPrefix(s, "PYTHONUNBUFFERED=") }) {
 		c.cmd.Env = append(c.cmd.Env, "PYTHONUNBUFFERED=1") // else Python keeps its answers in a buffer when they go into a pipe

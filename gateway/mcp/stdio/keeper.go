@@ -64,7 +64,7 @@ func (k *keeper) Decide(ctx context.Context, ins ...*guardbook.Interaction) ([]g
 	var ds []guardbook.Decision
 	err := k.question(ctx, askDecide, packed, &ds, size)
 	if err == nil && len(ds) != len(ins) {
-		err = fmt.Errorf("Guardbook answered %d decisions to %d interactions", len(ds), len(ins)) //nolint:staticcheck // a name
+		err = fmt.Errorf("the Guardbook server answered %d decisions to %d interactions", len(ds), len(ins))
 	}
 	if !away(err) {
 		return ds, err
@@ -100,7 +100,7 @@ func (k *keeper) Tools(ctx context.Context, _ string, _ pin.Server, p pin.Page) 
 		size += len(t.JSON)
 	}
 	if err = k.question(ctx, askTools, p, &vs, size); err == nil && len(vs) != len(p.Tools) {
-		err = fmt.Errorf("Guardbook answered %d verdicts to %d tools", len(vs), len(p.Tools)) //nolint:staticcheck // a name
+		err = fmt.Errorf("the Guardbook server answered %d verdicts to %d tools", len(vs), len(p.Tools))
 	}
 	if away(err) {
 		k.listRefused.Store(true)

@@ -31,8 +31,8 @@ type refusedError struct{ text string }
 func (e *refusedError) Error() string { return e.text }
 
 var (
-	errUnreachable = errors.New("Guardbook cannot be reached")      //nolint:staticcheck // a name
-	errUnanswered  = errors.New("Guardbook did not answer in time") //nolint:staticcheck // a name
+	errUnreachable = errors.New("the Guardbook server cannot be reached")
+	errUnanswered  = errors.New("the Guardbook server did not answer in time")
 )
 
 // link is one connection to a Guardbook server, on which any number of questions are

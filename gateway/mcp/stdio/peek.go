@@ -6,6 +6,8 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"io"
+
+	"github.com/guardbook/guardbook/gateway/mcp"
 )
 
 // peeked is what a wrapper knows of a message without a server: enough to answer
@@ -16,7 +18,6 @@ type peeked struct {
 	gone   string // of notifications/cancelled: the id that nobody waits for any more
 }
 
-func (p peeked) request() bool      { return p.method != "" && p.id != "" }
 func (p peeked) notification() bool { return p.method != "" && p.id == "" }
 func (p peeked) response() bool     { return p.method == "" }
 
@@ -82,15 +83,8 @@ func peek(message []byte) (p peeked, err error) {
 	return p, nil
 }
 
-// codeRefused is the JSON-RPC code of what policy, or the lack of a decision,
-// stopped; the specification leaves it to implementations.
-const codeRefused = -32010
-
-const (
-	codeParse   = -32700
-	codeInvalid = -32600
-	codeServer  = -32000
-)
+// codeRefused is the JSON-RPC code of what was stopped, as the core answers it.
+const codeRefused = mcp.CodeBlocked
 
 func quote(s string) []byte {
 	b, err := jsontext.AppendQuote(nil, s)
