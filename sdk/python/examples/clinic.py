@@ -89,7 +89,7 @@ def start_server(agent: str) -> None:
         capture_output=True, check=True,
     )  # fmt: skip
     # A server that has just been started still warms up: the first decisions may take longer.
-    os.environ |= {"GUARDBOOK_URL": url, "GUARDBOOK_KEY": json.loads(made.stdout)["key"], "GUARDBOOK_BUDGET": "20"}
+    os.environ |= {"GUARDBOOK_URL": url, "GUARDBOOK_KEY": json.loads(made.stdout)["key"], "GUARDBOOK_BUDGET": "60"}
 
 
 def _stand_in() -> str:

@@ -174,7 +174,7 @@ class Stage:
         from guardbook import Guard
 
         agent = agent or self.agent()
-        settings = {"url": self.url, "key": self._keys[agent], "data": self.folder / "sdk", "budget": 10.0, **settings}
+        settings = {"url": self.url, "key": self._keys[agent], "data": self.folder / "sdk", "budget": 60.0, **settings}
         return Guard(agent=agent, **settings)
 
     def book(self, agent: str, **match: Any) -> list[dict[str, Any]]:

@@ -451,10 +451,29 @@ def test_a_poisoned_tool_is_left_out(stage: Stage) -> None:
 
     helper.description = INJECTION
     with in_front_of(stage.provider) as provider:
-        model = ChatOpenAI(model=plan("Hello."), api_key="none", base_url=provider.url + "/openai/v1", max_retries=0)
-        create_agent(model, [helper, send_note], middleware=[stage.guard(name).langchain()]).invoke(ASK)
+        model = ChatOpenAI(
+            model=plan([("helper", {"text": "x"})], "Hello."),
+            api_key="none",
+            base_url=provider.url + "/openai/v1",
+            max_retries=0,
+        )
+        state = create_agent(model, [helper, send_note], middleware=[stage.guard(name).langchain()]).invoke(ASK)
+        assert results(state)[0].status == "error"  # the model calls it all the same
         sent = json.loads(provider.bodies[0])
     assert [t["function"]["name"] for t in sent["tools"]] == ["send_note"]
+
+
+def test_each_session_has_its_own_entries(stage: Stage) -> None:
+    name = stage.agent()
+    agent = create_agent(openai(stage, "Hello."), [], system_prompt="Help.", middleware=[stage.guard(name).langchain()])
+    for thread in ("t-1", "t-2"):
+        agent.invoke(ASK, {"configurable": {"thread_id": thread}})
+    assert [(e["session"], e["role"]) for e in stage.book(name, kind="input")] == [
+        ("t-1", "system"),
+        ("t-1", "user"),
+        ("t-2", "system"),
+        ("t-2", "user"),
+    ]
 
 
 def test_a_structured_answer_is_an_output(stage: Stage) -> None:

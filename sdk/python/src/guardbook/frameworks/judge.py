@@ -60,11 +60,11 @@ class Question:
             return self.kind == "tool_call" or bool(self.content)
         return any(p.get("type") != "text" or p.get("text") for p in self.content or ())
 
-    def digest(self) -> bytes:
-        """Names the question: equal digests, equal questions."""
+    def digest(self, session: str) -> bytes:
+        """Names the question: equal digests, equal questions in one session."""
         tool = self.tool
         named = (tool.server, tool.name, tool.arguments) if tool else None
-        said = [self.thread, self.user, self.parent, self.kind, self.role, named, self.content]
+        said = [session, self.user, self.parent, self.kind, self.role, named, self.content]
         return hashlib.sha256(json_text(said).encode("utf-8", "surrogatepass")).digest()
 
 
@@ -173,9 +173,9 @@ class Judge:
         """Remembers a ruling about a content."""
         if ruling.denied:
             return
-        learnt = {question.digest(): ruling}
+        learnt = {self._digest(question): ruling}
         if ruling.content is not None:  # what was redacted may be shown again as it now is
-            learnt[replace(question, content=ruling.content).digest()] = Ruling()
+            learnt[self._digest(replace(question, content=ruling.content))] = Ruling()
         with self._lock:
             for digest, known in learnt.items():
                 self._known[digest] = (self._clock(), known)
@@ -183,12 +183,15 @@ class Judge:
             while len(self._known) > 4096:
                 self._known.popitem(last=False)
 
+    def _digest(self, question: Question) -> bytes:
+        return question.digest(self.guard.session_id(thread=question.thread))
+
     def _split(self, questions: Sequence[Question], one: bool) -> tuple[dict[int, Ruling], list[int]]:
         known: dict[int, Ruling] = {}
         oldest = self._clock() - self._keep
         with self._lock:
             for i, q in enumerate(questions):
-                found = self._known.get(q.digest())
+                found = self._known.get(self._digest(q))
                 if found is not None and found[0] >= oldest:
                     known[i] = found[1]
         asked = [i for i, q in enumerate(questions) if i not in known and q.says_something()]

@@ -29,7 +29,7 @@ from langgraph.types import Command
 
 from .. import scope
 from ..decision import Tool
-from ..errors import GuardBlocked
+from ..errors import GuardBlocked, GuardError
 from .judge import Judge, Question, Ruling, arguments_of, is_guarded, json_text, parts_of, put_back, task_of, text_of
 
 __all__ = ["GuardMiddleware", "guard_model"]
@@ -50,6 +50,8 @@ class GuardMiddleware(AgentMiddleware):
         super().__init__()
         self._judge = Judge(guard, VIA)
         self._on_block = on_block
+        #: Tools that the model is not told of, with the reason. They do not run either.
+        self._refused: dict[str, Ruling] = {}
 
     @property
     def name(self) -> str:
@@ -66,7 +68,7 @@ class GuardMiddleware(AgentMiddleware):
                 if is_guarded_client(request.model):
                     return handler(request)
                 rulings = self._judge.ask_new(*_definitions(request.tools, thread, user)) if request.tools else []
-                return handler(self._guarded(request, _kept(request.tools, rulings), thread, user))
+                return handler(self._guarded(request, self._offered(request.tools, rulings), thread, user))
         except GuardBlocked as blocked:
             return self._answer(blocked)
 
@@ -80,9 +82,17 @@ class GuardMiddleware(AgentMiddleware):
                 rulings = (
                     await self._judge.aask_new(*_definitions(request.tools, thread, user)) if request.tools else []
                 )
-                return await handler(self._guarded(request, _kept(request.tools, rulings), thread, user))
+                return await handler(self._guarded(request, self._offered(request.tools, rulings), thread, user))
         except GuardBlocked as blocked:
             return self._answer(blocked)
+
+    def _offered(self, tools: Sequence[Any], rulings: Sequence[Ruling]) -> list[Any]:
+        for tool, ruling in zip(tools, rulings, strict=True):
+            if ruling.denied:
+                self._refused[_tool_name(tool)] = ruling
+            else:
+                self._refused.pop(_tool_name(tool), None)
+        return _kept(tools, rulings)
 
     def _guarded(self, request: Any, tools: list[Any], thread: str | None, user: str | None) -> Any:
         # Tools with a name run in the ToolNode, where wrap_tool_call judges them; the
@@ -103,7 +113,7 @@ class GuardMiddleware(AgentMiddleware):
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Judges a tool call before it runs, and its result before the model reads it."""
         call = _Call.of(request)
-        ruling = self._judge.ask(call.question())[0]
+        ruling = self._refused.get(call.name) or self._judge.ask(call.question())[0]
         if ruling.denied:
             return call.refusal(ruling)
         with self._judge.conversation(call.thread):
@@ -114,7 +124,7 @@ class GuardMiddleware(AgentMiddleware):
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Judges a tool call before it runs, and its result before the model reads it."""
         call = _Call.of(request)
-        ruling = (await self._judge.aask(call.question()))[0]
+        ruling = self._refused.get(call.name) or (await self._judge.aask(call.question()))[0]
         if ruling.denied:
             return call.refusal(ruling)
         with self._judge.conversation(call.thread):
@@ -503,6 +513,11 @@ def _call_names(messages: Sequence[BaseMessage]) -> dict[str, str]:
 def _subclassed(model: Any, hooks: _Hooks) -> Any:
     """A copy of a model that judges inside its own _generate, where neither callbacks
     nor streams have seen the answer yet. It stays an instance of the model's class."""
+    if not isinstance(model, BaseChatModel):
+        raise GuardError(
+            f"{type(model).__name__} is no chat model by itself: give the agent the model that it stands for "
+            "(init_chat_model without configurable_fields)"
+        )
     cls: Any = getattr(type(model), "guardbook_base", type(model))
     tags = [*(model.tags or []), "nostream"] if "nostream" not in (model.tags or []) else model.tags
     copy = model.model_copy(update={"disable_streaming": True, "tags": tags})
