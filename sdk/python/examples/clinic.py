@@ -78,16 +78,25 @@ def start_server(agent: str) -> None:
     url = f"http://127.0.0.1:{_port()}"
     stand_in = _stand_in()
     _run(
-        "serve", "--data", str(folder / "data"), "--listen", url.removeprefix("http://"),
-        "--policies", str(Path(__file__).with_name("policies")),
-        "--openai-upstream", stand_in + "/openai", "--anthropic-upstream", stand_in + "/anthropic",
-    )  # fmt: skip
+        "serve",
+        "--data",
+        str(folder / "data"),
+        "--listen",
+        url.removeprefix("http://"),
+        "--policies",
+        str(Path(__file__).with_name("policies")),
+        "--openai-upstream",
+        stand_in + "/openai",
+        "--anthropic-upstream",
+        stand_in + "/anthropic",
+    )
     _wait(url + "/readyz")
     made = subprocess.run(
         [_binary(), "agents", "create", agent, "--owner", "examples@example.com", "--json"],
         env={**os.environ, "GUARDBOOK_URL": url, "GUARDBOOK_DATA": str(folder / "data")},
-        capture_output=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        check=True,
+    )
     # A server that has just been started still warms up: the first decisions may take longer.
     os.environ |= {"GUARDBOOK_URL": url, "GUARDBOOK_KEY": json.loads(made.stdout)["key"], "GUARDBOOK_BUDGET": "60"}
 
