@@ -526,7 +526,9 @@ class Guard:
         import hashlib
 
         s = self._settings
-        server = s.url or f"local:{s.data}"
+        # SDKs of other languages keep their spools in the same folder, and lock them in
+        # ways of their own: each takes over only its own.
+        server = "python:" + (s.url or f"local:{s.data}")
         return Origin(self._client, server, s.agent, hashlib.sha256(s.key.encode()).hexdigest()[:16])
 
     def _after_fork(self) -> None:

@@ -25,7 +25,7 @@ class Origin(NamedTuple):
     """Whose events these are, and for which server; the first line of the file."""
 
     client: str
-    #: The server's address, or ``local:`` and the data folder.
+    #: ``python:``, and the server's address or ``local:`` and the data folder.
     server: str
     agent: str
     #: A fingerprint of the agent's key: who has another key cannot send them.

@@ -30,6 +30,7 @@ from langgraph.types import Command
 from .. import scope
 from ..decision import Tool
 from ..errors import GuardBlocked, GuardError
+from ..models import is_model_client
 from .judge import Judge, Question, Ruling, arguments_of, is_guarded, json_text, parts_of, put_back, task_of, text_of
 
 __all__ = ["GuardMiddleware", "guard_model"]
@@ -322,7 +323,7 @@ def guard_model(guard: Any, model: Any) -> Any:
     clients: dict[str, Any] = {}
     for name in _CLIENTS:
         client = getattr(model, name, None)
-        if type(client).__module__.split(".")[0] in ("openai", "anthropic"):
+        if client is not None and is_model_client(client):
             clients[name] = guard.wrap(client)
     if not clients:
         return _subclassed(model, _Hooks(Judge(guard, VIA)))
