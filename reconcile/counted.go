@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"net/http"
 	"strings"
 	"time"
 
@@ -85,7 +86,7 @@ func (c *Counted) Add(e guardbook.Entry) error {
 		c.heartbeat(at, e.Instance, &b)
 	case guardbook.TypePassthrough:
 		b, err := guardbook.Body[guardbook.PassthroughEntry](e)
-		if err == nil && b.Method == "POST" && c.ours(b.Path) && c.inside(at) {
+		if err == nil && b.Method == http.MethodPost && c.ours(b.Path) && c.inside(at) {
 			c.unread[c.bucket(at)]++
 		}
 		return err

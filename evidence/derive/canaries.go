@@ -66,7 +66,7 @@ func (s *state) canaryIdle(instance string, r *canaryRun, until time.Time) {
 	if !start.Before(end) {
 		return
 	}
-	detail := ""
+	var detail string
 	switch {
 	case r.setting == "":
 		detail = "the program that ran plays no test interactions"

@@ -281,8 +281,7 @@ func TestWhatIsNotReadIsRefusedWithTheReason(t *testing.T) {
 		why string
 	}{
 		"legacy completions": {func() error {
-			_, err := c.Completions.New(ctx, sdk.CompletionNewParams{Model: "claude-2", MaxTokensToSample: 9, Prompt: "hi"})
-			return err
+			return c.Post(ctx, "v1/complete", map[string]any{"model": "claude-2", "max_tokens_to_sample": 9, "prompt": "hi"}, nil)
 		}, "legacy"},
 		"results of a batch": {func() error {
 			s := c.Messages.Batches.ResultsStreaming(ctx, "msgbatch_1", sdk.MessageBatchResultsParams{})
