@@ -25,9 +25,10 @@ const via = "typescript/openai-agents";
 /** How {@link guardAgent} works. */
 export interface AgentOptions extends Omit<Context, "via" | "signal" | "context"> {
   /**
-   * Who judges the agent's input and output. `here` (default): guardrails, which judge
-   * an answer when it is complete: one that is streamed has been seen by then.
-   * `gateway`: the model's client, wrapped by `guard.wrap`.
+   * Who judges the agent's input and output. `here` (default): its model, when that is
+   * an object (see {@link guardModel}); a model that is only named is beyond reach, so
+   * guardrails judge, which can refuse but not redact, and see a streamed answer when it
+   * has been seen. `gateway`: the model's client, wrapped by `guard.wrap`.
    */
   models?: "here" | "gateway";
 }
@@ -72,6 +73,40 @@ export function guardAgent<A extends Agent>(guard: Decider, agent: A, options: A
   return new Walk(guard, options).agent(agent) as A;
 }
 
+/**
+ * A model that judges what it is given and what it gives. An answer is held until it is
+ * judged, also when it is streamed. A denied input or output throws `GuardBlocked`.
+ * {@link guardAgent} does this to an agent's model when that is an object; for models
+ * that are named, give the Runner a provider whose `getModel` does it.
+ */
+export function guardModel<M extends Model>(guard: Decider, model: M, options: AgentOptions = {}): M {
+  const judge = new Judge(guard, via);
+  return new Proxy(model, {
+    get(target, member) {
+      if (member === "getResponse") {
+        return async (request: ModelRequest) => {
+          const scope = requestScope(options, request);
+          const given = await modelInput(judge, request, scope);
+          return modelOutput(judge, (await target.getResponse(given)) as ModelResponse, scope);
+        };
+      }
+      if (member === "getStreamedResponse") {
+        return (request: ModelRequest) => held(judge, target, request, requestScope(options, request));
+      }
+      const value: unknown = Reflect.get(target, member, target);
+      return typeof value === "function" ? (value as (...a: unknown[]) => unknown).bind(target) : value;
+    },
+  });
+}
+
+/** What the guard needs of a model. */
+export interface Model {
+  // biome-ignore lint/suspicious/noExplicitAny: the SDK's own parameter types
+  getResponse(request: any): Promise<any>;
+  // biome-ignore lint/suspicious/noExplicitAny: the SDK's own parameter types
+  getStreamedResponse(request: any): AsyncIterable<any>;
+}
+
 /** Judges the first input of a run, before the model has it. */
 export function inputGuardrail(guard: Decider, options: AgentOptions = {}): InputGuardrail {
   const judge = new Judge(guard, via);
@@ -86,7 +121,7 @@ export function inputGuardrail(guard: Decider, options: AgentOptions = {}): Inpu
         const items: Item[] = typeof input === "string" ? [{ role: "user", content: input }] : input;
         const same = await Promise.all(
           items.map(async (item) => {
-            if (/_(result|output)$/.test(item.type ?? "")) {
+            if (isResult(item)) {
               const tool = { name: item.name ?? "tool" };
               return (await judge.value("tool_result", item.output, scope, { tool })) === item.output;
             }
@@ -204,6 +239,111 @@ interface MCPServer {
   callTool(name: string, args: Record<string, unknown> | null, ...rest: unknown[]): Promise<unknown>;
 }
 
+// ---- models
+
+interface ModelRequest {
+  systemInstructions?: string;
+  input: string | Item[];
+  signal?: AbortSignal;
+}
+interface ModelResponse {
+  output: (Item & { providerData?: unknown })[];
+  providerData?: unknown;
+}
+interface StreamEvent {
+  type: string;
+  response?: ModelResponse;
+}
+
+function requestScope(options: AgentOptions, request: ModelRequest): Scope {
+  const { models: _, ...context } = options;
+  const asked = typeof request.input === "string" ? request.input : requestOf(request.input);
+  return { ...context, context: task(request.systemInstructions, asked), signal: request.signal };
+}
+
+/** Judges what the model is about to read and has not been judged in this session; the newest always. */
+async function modelInput(judge: Judge, request: ModelRequest, scope: Scope): Promise<ModelRequest> {
+  if (request.systemInstructions) await judge.once("input", [request.systemInstructions], scope, { role: "system" });
+  if (typeof request.input === "string") {
+    const [input = ""] = await judge.once("input", [request.input], scope, { role: "user" }, true);
+    return { ...request, input };
+  }
+  const newest = request.input.length - 1;
+  const input = await Promise.all(
+    request.input.map(async (item, i) => {
+      if (isResult(item)) {
+        const output = await judge.valueOnce("tool_result", item.output, scope, {
+          tool: { name: item.name ?? "tool" },
+        });
+        return output === item.output ? item : { ...item, output };
+      }
+      if (item.content === undefined) return item;
+      const said = item.role === "assistant";
+      const role = said ? "assistant" : item.role === "system" ? "system" : "user";
+      const content = await judge.valueOnce(
+        said ? "output" : "input",
+        item.content,
+        scope,
+        { role },
+        i === newest && !said,
+      );
+      return content === item.content ? item : { ...item, content };
+    }),
+  );
+  return { ...request, input };
+}
+
+/** Judges an answer. Calls of tools are judged where they run. */
+async function modelOutput(judge: Judge, response: ModelResponse, scope: Scope): Promise<ModelResponse> {
+  const output = await Promise.all(
+    response.output.map(async (item) => {
+      if (item.content === undefined) return item;
+      const content = await judge.value("output", item.content, scope, { role: "assistant" });
+      if (content === item.content) return item;
+      const { providerData: _, ...rest } = item;
+      return { ...rest, content: withoutCopies(content) };
+    }),
+  );
+  if (output.every((item, i) => item === response.output[i])) return response;
+  // The provider's own answer has the text a second time.
+  const { providerData: _, ...rest } = response;
+  return { ...rest, output };
+}
+
+function withoutCopies(content: unknown): unknown {
+  if (!Array.isArray(content)) return content;
+  return content.map((part: object) => {
+    const { providerData: _, ...rest } = part as { providerData?: unknown };
+    return rest;
+  });
+}
+
+async function* held(judge: Judge, model: Model, request: ModelRequest, scope: Scope): AsyncGenerator<StreamEvent> {
+  const given = await modelInput(judge, request, scope);
+  let waiting: StreamEvent[] = [];
+  for await (const event of model.getStreamedResponse(given) as AsyncIterable<StreamEvent>) {
+    if (event.type === "response_started") yield event;
+    else if (event.type !== "response_done" || !event.response) waiting.push(event);
+    else {
+      const response = await modelOutput(judge, event.response, scope);
+      if (response === event.response) yield* waiting;
+      else {
+        const text = response.output.flatMap((i) =>
+          Array.isArray(i.content) ? (i.content as { text?: unknown }[]) : [],
+        );
+        const delta = text.map((p) => (typeof p.text === "string" ? p.text : "")).join("");
+        yield { type: "output_text_delta", delta } as StreamEvent;
+      }
+      waiting = [];
+      yield { ...event, response };
+    }
+  }
+}
+
+function isResult(item: Item): boolean {
+  return /_(result|output)$/.test(item.type ?? "");
+}
+
 // ---- the walk
 
 /** Guards an agent and everything that it leads to, each once: agents may hand off in circles. */
@@ -221,8 +361,12 @@ class Walk {
   agent(agent: Agent): Agent {
     const known = this.#agents.get(agent);
     if (known) return known;
-    const here = this.options.models !== "gateway";
+    const model = (agent as { model?: unknown }).model;
+    const own =
+      this.options.models !== "gateway" && isModel(model) ? guardModel(this.guard, model, this.options) : undefined;
+    const here = this.options.models !== "gateway" && !own;
     const guarded = agent.clone({
+      ...(own && { model: own }),
       tools: agent.tools.map((t) => this.#tool(t, agent)),
       mcpServers: agent.mcpServers.map((s) => this.#server(s as MCPServer, agent)),
       handoffs: [],
@@ -379,6 +523,16 @@ class Walk {
       },
     });
   }
+}
+
+function isModel(value: unknown): value is Model {
+  const m = value as Partial<Model> | undefined;
+  return (
+    typeof m === "object" &&
+    m !== null &&
+    typeof m.getResponse === "function" &&
+    typeof m.getStreamedResponse === "function"
+  );
 }
 
 /** The same object with some members of its own; symbols and hidden members come along. */

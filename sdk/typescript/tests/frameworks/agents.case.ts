@@ -7,6 +7,8 @@ import {
   OpenAIChatCompletionsModel,
   OpenAIResponsesModel,
   run,
+  setDefaultOpenAIClient,
+  setOpenAIAPI,
   setTracingDisabled,
   tool,
 } from "@openai/agents";
@@ -22,6 +24,7 @@ import {
   lost,
   mail,
   meeting,
+  noted,
   openaiURL,
   plan,
   poisoned,
@@ -47,13 +50,13 @@ function tools() {
         name: "read_document",
         description: "Reads a document of the practice.",
         parameters: z.object({ name: z.string() }),
-        execute: async ({ name }) => (ran.push(`read_document ${name}`), poisoned),
+        execute: async ({ name }) => noted(ran.push(`read_document ${name}`), poisoned),
       }),
       tool({
         name: "query_database",
         description: "Runs a read-only SQL query.",
         parameters: z.object({ query: z.string() }),
-        execute: async ({ query }) => (ran.push(`query_database ${query}`), "2026-03-09T10:30 Okafor"),
+        execute: async ({ query }) => noted(ran.push(`query_database ${query}`), "2026-03-09T10:30 Okafor"),
       }),
     ],
   };
@@ -139,10 +142,10 @@ for (const [api, make] of Object.entries(models)) {
   });
 }
 
-test("a denied input trips before the model is asked; blockedBy takes GuardBlocked out", async () => {
+test("a denied input is refused before the model is asked; blockedBy takes GuardBlocked out", async () => {
   const { guard } = ward();
   let asked = 0;
-  const spy = client(async (...a) => (asked++, fetch(...a)));
+  const spy = client(async (...a) => noted(asked++, fetch(...a)));
   const agent = guardAgent(guard, new Agent({ name: "Ward", model: models.chat(story, spy), tools: tools().all }));
   for (const input of [injection, [{ role: "user" as const, content: injection }]]) {
     const error = await run(agent, input).then(
@@ -151,7 +154,7 @@ test("a denied input trips before the model is asked; blockedBy takes GuardBlock
     );
     assert.ok(blockedBy(error) instanceof GuardBlocked, String(error));
   }
-  assert.equal(asked, 0, "the guardrail does not run beside the model");
+  assert.equal(asked, 0);
 
   const wrapped = guard.wrap(spy);
   const through = guardAgent(guard, new Agent({ name: "Ward", model: models.responses(story, wrapped) }), {
@@ -164,13 +167,39 @@ test("a denied input trips before the model is asked; blockedBy takes GuardBlock
   assert.ok(blockedBy(error), String(error));
 });
 
-test("a denied output does not come out", async () => {
+test("an output is redacted, whole and streamed", async () => {
   const { guard } = ward();
-  const error = await run(guardAgent(guard, new Agent({ name: "Speaker", model: models.chat(leak) })), "Hi").then(
+  for (const make of Object.values(models)) {
+    const agent = guardAgent(guard, new Agent({ name: "Speaker", model: make(leak) }));
+    const whole = await run(agent, "Whom do I write to?");
+    assert.match(String(whole.finalOutput), /within the day/);
+    assert.ok(!JSON.stringify([whole.finalOutput, whole.rawResponses, whole.history]).includes(mail));
+    const s = await run(agent, "Whom do I write to?", { stream: true });
+    let seen = "";
+    for await (const event of s) seen += JSON.stringify(event);
+    assert.match(seen, /within the day/);
+    assert.ok(!seen.includes(mail));
+  }
+});
+
+test("a model that is only named: guardrails refuse before and after", async () => {
+  const { guard } = ward();
+  let asked = 0;
+  setDefaultOpenAIClient(client(async (...a) => noted(asked++, fetch(...a))) as never);
+  setOpenAIAPI("chat_completions");
+  const agent = guardAgent(guard, new Agent({ name: "Speaker", model: leak }));
+  const before = await run(agent, injection).then(
     () => undefined,
     (e: unknown) => e,
   );
-  assert.equal(blockedBy(error)?.decision, "redact");
+  assert.ok(blockedBy(before), String(before));
+  assert.equal(asked, 0, "the guardrail does not run beside the model");
+  const after = await run(agent, "Hi").then(
+    () => undefined,
+    (e: unknown) => e,
+  );
+  assert.equal(blockedBy(after)?.decision, "redact");
+  assert.equal(asked, 1);
 });
 
 test("handoffs are walked, also in circles, and are calls of their own", async () => {
@@ -245,9 +274,8 @@ test("MCP servers are walked: a poisoned tool is left out, and calls and results
       { name: "free_bad", description: injection, inputSchema: schema },
       { name: "free_note", description: "Reads a note.", inputSchema: schema },
     ],
-    callTool: async (tool: string) => (
-      called.push(tool), [{ type: "text", text: tool === "free_note" ? poisoned : "2026-03-09" }]
-    ),
+    callTool: async (tool: string) =>
+      noted(called.push(tool), [{ type: "text", text: tool === "free_note" ? poisoned : "2026-03-09" }]),
   } as unknown as MCPServer;
   const model = models.chat(
     plan(
@@ -285,7 +313,7 @@ test("parallel calls, errors in tools and redacted arguments", async () => {
       name: "free_meet",
       description: "Meets.",
       parameters: z.object({ n: z.number() }),
-      execute: async ({ n }) => (await met(), `met ${n}`),
+      execute: async ({ n }) => noted(await met(), `met ${n}`),
     }),
     tool({
       name: "free_fire",
@@ -366,7 +394,7 @@ test("tool guardrails of their own", async () => {
     name: "query_database",
     description: "Runs a read-only SQL query.",
     parameters: z.object({ query: z.string() }),
-    execute: async () => (ran++, poisoned),
+    execute: async () => noted(ran++, poisoned),
     inputGuardrails: [toolInputGuardrail(guard)],
     outputGuardrails: [toolOutputGuardrail(guard)],
   });
@@ -396,7 +424,7 @@ test("guard.wrap takes an agent; the kill switch; no server", async () => {
     name: "free_stop",
     description: "Is killed.",
     parameters: z.object({}),
-    execute: async () => (server.run("kill", name, "--reason", "test"), "ok"),
+    execute: async () => noted(server.run("kill", name, "--reason", "test"), "ok"),
   });
   const working = plan(
     { calls: [{ name: "free_stop", arguments: {} }] },

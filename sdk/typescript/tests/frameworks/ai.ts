@@ -12,6 +12,7 @@ import {
   lost,
   mail,
   meeting,
+  noted,
   plan,
   poisoned,
   server,
@@ -62,14 +63,13 @@ export function story(name: string, sdk: SDK): void {
         read_document: tool({
           description: "Reads a document of the practice.",
           inputSchema: z.object({ name: z.string() }),
-          execute: async (i: { name: string }) => (ran.push(`read_document ${i.name}`), poisoned),
+          execute: async (i: { name: string }) => noted(ran.push(`read_document ${i.name}`), poisoned),
         }),
         query_database: tool({
           description: "Runs a read-only SQL query.",
           inputSchema: z.object({ query: z.string() }),
-          execute: async (i: { query: string }) => (
-            ran.push(`query_database ${i.query}`), { rows: ["2026-03-09T10:30 Okafor"] }
-          ),
+          execute: async (i: { query: string }) =>
+            noted(ran.push(`query_database ${i.query}`), { rows: ["2026-03-09T10:30 Okafor"] }),
         }),
       },
     };
@@ -167,9 +167,8 @@ export function story(name: string, sdk: SDK): void {
   test(`${name}: a denied input throws GuardBlocked, and the model is not asked`, async () => {
     const { guard } = ward();
     let asked = 0;
-    const spy = sdk.models.chat?.(
-      leak,
-      async (...a: Parameters<typeof fetch>) => (asked++, fetch(...a)),
+    const spy = sdk.models.chat?.(leak, async (...a: Parameters<typeof fetch>) =>
+      noted(asked++, fetch(...a)),
     ) as LanguageModel;
     const error = await sdk.generate({ model: guardModel(guard, spy), prompt: injection }).then(
       () => undefined,
@@ -240,7 +239,7 @@ export function story(name: string, sdk: SDK): void {
     const meet = tool({
       description: "Meets.",
       inputSchema: z.object({ n: z.number() }),
-      execute: async (i: { n: number }) => (await met(), `met ${i.n}`),
+      execute: async (i: { n: number }) => noted(await met(), `met ${i.n}`),
     });
     const result = await sdk.generate({
       model: guardModel(
@@ -360,7 +359,7 @@ export function story(name: string, sdk: SDK): void {
     const stop = tool({
       description: "Is killed.",
       inputSchema: z.object({}),
-      execute: async () => (server.run("kill", agent, "--reason", "test"), "ok"),
+      execute: async () => noted(server.run("kill", agent, "--reason", "test"), "ok"),
     });
     const working = plan(
       { calls: [{ name: "free_stop", arguments: {} }] },

@@ -15,6 +15,7 @@ import {
   injection,
   lost,
   mail,
+  noted,
   plan,
   poisoned,
   server,
@@ -44,32 +45,20 @@ async function run(
     name: "clinic",
     version: "1",
     tools: [
-      tool(
-        "read_document",
-        "Reads a document.",
-        { name: z.string() },
-        async ({ name }) => (ran.push(`read_document ${name}`), say(poisoned)),
+      tool("read_document", "Reads a document.", { name: z.string() }, async ({ name }) =>
+        noted(ran.push(`read_document ${name}`), say(poisoned)),
       ),
-      tool(
-        "query_database",
-        "Runs a read-only SQL query.",
-        { query: z.string() },
-        async ({ query }) => (ran.push(`query_database ${query}`), say("2026-03-09T10:30 Okafor")),
+      tool("query_database", "Runs a read-only SQL query.", { query: z.string() }, async ({ query }) =>
+        noted(ran.push(`query_database ${query}`), say("2026-03-09T10:30 Okafor")),
       ),
-      tool(
-        "free_send",
-        "Sends.",
-        { to: z.string() },
-        async ({ to }) => (ran.push(`free_send ${to}`), say(`sent to ${mail}`)),
+      tool("free_send", "Sends.", { to: z.string() }, async ({ to }) =>
+        noted(ran.push(`free_send ${to}`), say(`sent to ${mail}`)),
       ),
       tool("free_fire", "Breaks.", {}, async () => {
         throw new Error(injection);
       }),
-      tool(
-        "free_stop",
-        "Is killed.",
-        { agent: z.string() },
-        async ({ agent }) => (server.run("kill", agent, "--reason", "test"), say("ok")),
+      tool("free_stop", "Is killed.", { agent: z.string() }, async ({ agent }) =>
+        noted(server.run("kill", agent, "--reason", "test"), say("ok")),
       ),
     ],
   });

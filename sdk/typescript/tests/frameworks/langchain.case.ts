@@ -18,6 +18,7 @@ import {
   lost,
   mail,
   meeting,
+  noted,
   openaiURL,
   plan,
   poisoned,
@@ -247,7 +248,7 @@ test("through the gateway a denied call still goes back to the model", async () 
 test("parallel calls run side by side, and each is judged for itself", async () => {
   const { guard } = ward();
   const met = meeting(2);
-  const slow = tool(async ({ n }: { n: number }) => (await met(), `met ${n}`), {
+  const slow = tool(async ({ n }: { n: number }) => noted(await met(), `met ${n}`), {
     name: "free_meet",
     description: "Meets.",
     schema: z.object({ n: z.number() }),

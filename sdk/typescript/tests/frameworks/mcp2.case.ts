@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { createMcpHandler, fromJsonSchema, inputRequired, McpServer } from "@modelcontextprotocol/server";
 import { guardTransport } from "guardbook/mcp";
-import { appointments, billing, decisions, injection, mail, meeting, poisoned, ward } from "./world.js";
+import { appointments, billing, decisions, injection, mail, meeting, noted, poisoned, ward } from "./world.js";
 
 function clinic() {
   const ran: string[] = [];
@@ -33,7 +33,7 @@ function clinic() {
     add("free_echo", "Echoes.", { to: { type: "string", "x-mcp-header": "To" }, body: words }, (args) =>
       text(JSON.stringify(args)),
     );
-    add("free_meet", "Meets.", { n: words }, async (args) => (await met(), text(`met ${args.n}`)));
+    add("free_meet", "Meets.", { n: words }, async (args) => noted(await met(), text(`met ${args.n}`)));
     add("free_fire", "Breaks.", {}, () => {
       throw new Error(injection);
     });

@@ -103,3 +103,8 @@ export function meeting(size: number): () => Promise<void> {
     await all;
   };
 }
+
+/** The value, once something was done. */
+export function noted<T>(_done: unknown, value: T): T {
+  return value;
+}

@@ -103,9 +103,10 @@ export class Judge {
     value: unknown,
     scope: Scope,
     more: Pick<Interaction, "role" | "tool"> = {},
+    again = false,
   ): Promise<unknown> {
     const { texts, rebuild } = spread(value);
-    const passed = await this.once(kind, texts, scope, more);
+    const passed = await this.once(kind, texts, scope, more, again);
     return passed.every((t, i) => t === texts[i]) ? value : rebuild(passed);
   }
 
