@@ -31,6 +31,7 @@ package mcp
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -65,6 +66,9 @@ const (
 	maxState   = 64 << 10 // requestState
 	maxPending = 10_000   // requests under way in one direction
 )
+
+// ErrUnreachable is the error of a Keeper in another process that nobody answers.
+var ErrUnreachable = errors.New("the Guardbook server cannot be reached")
 
 // Keeper is where a Session asks: it decides, keeps the pins and the record.
 type Keeper interface {

@@ -161,6 +161,9 @@ func (s *Session) out(r *Result, m *message) {
 // unavailable answers a request that nobody could decide on.
 func (s *Session) unavailable(ctx context.Context, q *request, err error) []byte {
 	text := gateway.NotDurable().Message
+	if errors.Is(err, ErrUnreachable) {
+		text = "Refused: the Guardbook server cannot be reached, and nothing passes without a decision. Try again later."
+	}
 	if errors.Is(err, pin.ErrCorrupt) {
 		text = "Refused: " + err.Error()
 		s.o.Keeper.Refused(ctx, guardbook.RefusalEntry{Agent: s.caller(ctx).Agent, Session: s.caller(ctx).Session, Path: s.path(q.method),

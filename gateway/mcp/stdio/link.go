@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json/v2"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/guardbook/guardbook/gateway"
+	"github.com/guardbook/guardbook/gateway/mcp"
+	"github.com/guardbook/guardbook/gateway/mcp/pin"
 )
 
 // Address is where a Guardbook server is, and an agent's key for it.
@@ -31,8 +32,8 @@ type refusedError struct{ text string }
 func (e *refusedError) Error() string { return e.text }
 
 var (
-	errUnreachable = errors.New("the Guardbook server cannot be reached")
-	errUnanswered  = errors.New("the Guardbook server did not answer in time")
+	errUnreachable = mcp.ErrUnreachable
+	errUnanswered  = fmt.Errorf("%w: it did not answer in time", mcp.ErrUnreachable)
 )
 
 // link is one connection to a Guardbook server, on which any number of questions are
@@ -120,7 +121,7 @@ func (l *link) read() {
 		}
 		l.heard.Store(time.Now().UnixNano())
 		switch f.kind {
-		case answered, failed:
+		case answered, failed, corrupt:
 			l.waiting.Lock()
 			c := l.asked[f.id]
 			delete(l.asked, f.id)
@@ -190,13 +191,20 @@ func (l *link) ask(ctx context.Context, kind byte, question, out any, within tim
 }
 
 // answerError is what the server said instead of an answer: it is there, and cannot.
-type answerError struct{ text string }
+type answerError struct {
+	text string
+	kind error // nil: nothing more is known
+}
 
 func (e *answerError) Error() string { return e.text }
+func (e *answerError) Unwrap() error { return e.kind }
 
 func (f frame) read(out any) error {
-	if f.kind == failed {
-		return &answerError{string(f.data)}
+	switch f.kind {
+	case failed:
+		return &answerError{text: string(f.data)}
+	case corrupt:
+		return &answerError{string(f.data), pin.ErrCorrupt}
 	}
 	if err := json.Unmarshal(f.data, out); err != nil {
 		return fmt.Errorf("read Guardbook's answer: %w", err)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -193,7 +194,11 @@ func (s *served) answer(ctx context.Context, f frame) {
 		err = fmt.Errorf("there is no such question")
 	}
 	if err != nil {
-		s.send(frame{failed, f.id, []byte(err.Error())})
+		kind := failed
+		if errors.Is(err, pin.ErrCorrupt) {
+			kind = corrupt
+		}
+		s.send(frame{kind, f.id, []byte(err.Error())})
 		return
 	}
 	b, err := json.Marshal(out)

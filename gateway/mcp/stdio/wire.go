@@ -28,6 +28,7 @@ const (
 	tellOff   byte = 'R' // refusal: not answered
 	answered  byte = 'a' // what was asked for
 	failed    byte = 'e' // a sentence: why there is no answer
+	corrupt   byte = 'c' // a sentence: the pins cannot be trusted
 	stopped   byte = 'X' // a sentence: why everything ends now
 )
 

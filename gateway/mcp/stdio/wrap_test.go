@@ -290,8 +290,8 @@ func TestToolsAreRefusedWhileTheServerIsAway(t *testing.T) {
 		t.Fatal(text(r))
 	}
 	p.down()
-	if r := call(t, cs, "note", map[string]any{"text": "2"}); !r.IsError {
-		t.Error("a call passed without a decision")
+	if r := call(t, cs, "note", map[string]any{"text": "2"}); !r.IsError || !strings.Contains(text(r), "cannot be reached") {
+		t.Errorf("a call without a decision: %+v", r)
 	}
 	if _, err := cs.ListTools(t.Context(), nil); err == nil {
 		t.Error("tools were listed without a verdict")
