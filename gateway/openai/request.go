@@ -128,7 +128,7 @@ func (r *reading) message(m document.Value) {
 		case "role", "tool_call_id":
 			it.AddIdentifiers(v)
 		case "content":
-			r.content(it, v)
+			members(it, v)
 		case "tool_calls":
 			for c := v.First(); c.Exists(); c = c.Next() {
 				r.pastCall(it, c)
@@ -177,34 +177,6 @@ func (r *reading) toolResult(m document.Value, name, id string) *gateway.Item {
 		content.SetText(gateway.BlockText(d))
 	}
 	return it
-}
-
-// content is a message's content: a string, or a list of parts.
-func (r *reading) content(it *gateway.Item, v document.Value) {
-	if v.Kind() != '[' {
-		it.AddStrings(v)
-		return
-	}
-	for p := v.First(); p.Exists(); p = p.Next() {
-		if p.Kind() != '{' {
-			it.AddStrings(p)
-			continue
-		}
-		for v := p.First(); v.Exists(); v = v.Next() {
-			switch v.Name() {
-			case "type":
-				it.AddIdentifiers(v)
-			case "image_url":
-				media(it, v, "url", "image")
-			case "input_audio":
-				media(it, v, "data", "audio")
-			case "file":
-				media(it, v, "file_data", "file")
-			default:
-				it.AddStrings(v)
-			}
-		}
-	}
 }
 
 // media is a part that holds data, by value or by address, in one of its members.

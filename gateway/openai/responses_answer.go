@@ -59,6 +59,10 @@ func (a *responseAnswer) add(it *gateway.Item) {
 }
 
 func (a *responseAnswer) item(v document.Value) {
+	if v.Kind() != '{' {
+		a.add(unknownPart(v))
+		return
+	}
 	switch v.Get("type").Text() {
 	case "message":
 		for m := v.First(); m.Exists(); m = m.Next() {
@@ -119,13 +123,17 @@ func (a *responseAnswer) part(p document.Value) {
 // partText is where a part's text stands; it does not exist in a part that is not for
 // text.
 func partText(p document.Value) document.Value {
+	text := document.Value{}
 	switch p.Get("type").Text() {
 	case "output_text":
-		return p.Get("text")
+		text = p.Get("text")
 	case "refusal":
-		return p.Get("refusal")
+		text = p.Get("refusal")
 	}
-	return document.Value{}
+	if !text.IsString() {
+		return document.Value{}
+	}
+	return text
 }
 
 // besideText calls read with the members of a part beside its text.

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"encoding/json/jsontext"
+	"slices"
 	"strings"
 
 	"github.com/guardbook/guardbook"
@@ -76,6 +77,9 @@ func readCall(v document.Value) *responseCall {
 		it.Redact = func(d guardbook.Decision) { c.changes = map[string]string{textOrRaw(args): string(d.Arguments)} }
 	case "custom_tool_call":
 		input := v.Get("input")
+		if !input.IsString() {
+			it.Unreadable = "the input of this call is not a text"
+		}
 		t := toolCall{custom: true}
 		t.text.WriteString(textOrRaw(input))
 		it.In.Tool.Arguments = jsontext.Value(`{"input":` + document.Quote(t.text.String()) + `}`)
@@ -110,13 +114,26 @@ func (c *responseCall) beside(read func(document.Value)) {
 	if !c.call {
 		return
 	}
-	for m := c.v.First(); m.Exists(); m = m.Next() {
-		switch m.Name() {
-		case "arguments", "input", "name", "namespace", "server_label", "action", "actions", "operation":
-			continue
-		}
-		read(m)
+	decided, known := callMembers[c.v.Get("type").Text()]
+	if !known {
+		return // all of it is in the arguments
 	}
+	for m := c.v.First(); m.Exists(); m = m.Next() {
+		switch name := m.Name(); {
+		case slices.Contains(decided, name), m.IsString() && slices.Contains(decided, "the "+name):
+		default:
+			read(m)
+		}
+	}
+}
+
+// callMembers are the members that a call's decision sees, by the type of the item;
+// behind "the " those that it sees when they are strings.
+var callMembers = map[string][]string{
+	"function_call":        {"arguments", "the name", "the namespace"},
+	"custom_tool_call":     {"input", "the name", "the namespace"},
+	"mcp_approval_request": {"arguments", "the name", "the server_label"},
+	"shell_call":           {"action"}, "local_shell_call": {"action"}, "computer_call": {"action", "actions"}, "apply_patch_call": {"operation"},
 }
 
 // besides has a text decided on that the item said on its way, and does not hold when
@@ -190,7 +207,7 @@ func foreign(v document.Value) []*gateway.Item {
 	own.Redact = func(guardbook.Decision) {}
 	for m := v.First(); m.Exists(); m = m.Next() {
 		switch {
-		case kind == "image_generation_call" && m.Name() == "result":
+		case kind == "image_generation_call" && m.Name() == "result" && m.IsString():
 			own.AddUnread("image")
 		case form.result != "" && (m.Name() == form.result || m.Name() == "error"), waits(kind) && strings.HasSuffix(kind, "_output"):
 			value(result, m)

@@ -202,6 +202,9 @@ func (s *responseStream) decide(ctx context.Context, items ...*gateway.Item) (*g
 func (s *responseStream) finish(ctx context.Context, ev responseEvent) (done bool, blocked *guardbook.Decision, err error) {
 	response := ev.doc.Root().Get("response")
 	s.beside(ev.doc.Root(), "response")
+	if response.Kind() != '{' {
+		s.noteNew(response)
+	}
 	output := response.Get("output")
 	told := map[*outItem]document.Value{}
 	var strange []document.Value // items that were not streamed

@@ -209,7 +209,7 @@ func (r *reading) madeItem(v document.Value, kind string, form itemForm) {
 		switch {
 		case form.result != "" && (m.Name() == form.result || m.Name() == "error"):
 			members(result, m)
-		case kind == "image_generation_call" && m.Name() == "result":
+		case kind == "image_generation_call" && m.Name() == "result" && m.IsString():
 			it.AddUnread("image")
 		default:
 			value(it, m)

@@ -270,7 +270,7 @@ func (it *outItem) missing(item document.Value) (texts []string, torn bool) {
 func (s *responseStream) added(ctx context.Context, ev responseEvent) (*guardbook.Decision, error) {
 	root, v := ev.doc.Root(), ev.doc.Root().Get("item")
 	it := &outItem{index: root.Get("output_index").Int(-1), id: v.Get("id").Text(), kind: v.Get("type").Text(), started: v.Raw()}
-	if it.index < 0 || s.itemAt(it.index) != nil {
+	if it.index < 0 || s.itemAt(it.index) != nil || v.Kind() != '{' {
 		return nil, &gateway.IncompleteError{Reason: "an item has no place of its own"}
 	}
 	s.items = append(s.items, it)

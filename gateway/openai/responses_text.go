@@ -17,6 +17,7 @@ type outPart struct {
 	raw    strings.Builder
 	passed strings.Builder // what was released of it
 	closed bool
+	read   bool // as a part that is not for text
 	begun  bool // content_part.added was sent
 	told   bool // output_text.done was sent
 	ended  bool // content_part.done was sent
@@ -37,7 +38,7 @@ func (s *responseStream) text(ctx context.Context, ev responseEvent) (*guardbook
 	}
 	var blocked *guardbook.Decision
 	var err error
-	s.beside(root, "logprobs", textMember(ev.kind))
+	s.beside(root, "logprobs", textMember(ev.kind, root))
 	switch ev.kind {
 	case "response.content_part.added":
 		blocked, err = s.begin(ctx, it, at, root.Get("part"))
@@ -71,18 +72,22 @@ func (s *responseStream) text(ctx context.Context, ev responseEvent) (*guardbook
 }
 
 // textMember is the member of an event that holds its text, or the part with it.
-func textMember(kind string) string {
+func textMember(kind string, root document.Value) string {
+	name, form := "", '"'
 	switch kind {
 	case "response.output_text.delta", "response.refusal.delta":
-		return "delta"
+		name = "delta"
 	case "response.output_text.done":
-		return "text"
+		name = "text"
 	case "response.refusal.done":
-		return "refusal"
+		name = "refusal"
 	case "response.content_part.added", "response.content_part.done":
-		return "part"
+		name, form = "part", '{'
 	}
-	return ""
+	if rune(root.Get(name).Kind()) != form {
+		return "" // something else: it is read as anything else is
+	}
+	return name
 }
 
 // begin is the beginning of a part; some of its text may be there already.
@@ -226,10 +231,10 @@ func (s *responseStream) endPart(ctx context.Context, it *outItem, at int, v doc
 	}
 	text := partText(v)
 	if !text.Exists() {
-		if p.closed {
-			return nil, nil
+		if blocked, err := s.closeText(ctx, it, p); blocked != nil || err != nil || p.read {
+			return blocked, err
 		}
-		p.closed = true
+		p.read = true
 		return s.decide(ctx, unknownPart(v))
 	}
 	if blocked, err := s.close(ctx, it, p, text); blocked != nil || err != nil {

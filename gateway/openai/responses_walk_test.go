@@ -223,3 +223,90 @@ func checkResponsesRead(t fataler, v document.Value, read map[string]bool, kind 
 		checkResponsesRead(t, c, read, kind)
 	}
 }
+
+// Whatever an answer holds, no text of it is released unread, and whatever is blocked
+// or redacted, what is released is JSON.
+func TestNoTextOfAResponsesAnswerIsReleasedUnread(t *testing.T) {
+	names := []string{"output", "content", "type", "id", "text", "refusal", "annotations", "logprobs", "summary", "encrypted_content", "arguments", "input", "name", "call_id", "namespace", "server_label", "action", "actions", "operation", "status", "error", "result", "results", "outputs", "queries", "code", "instructions", "tools", "metadata", "surprise", "a name of words"}
+	lists := []string{"output", "content", "summary", "results"}
+	words := []string{"message", "output_text", "refusal", "reasoning", "function_call", "custom_tool_call", "shell_call", "computer_call", "apply_patch_call", "mcp_call", "mcp_approval_request", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "strange_call", "strange", "function_call_output"}
+	for range 5 { // each tries a hundred texts
+		rapid.Check(t, func(t *rapid.T) { checkResponsesAnswer(t, jsongen.Object(t, names, lists, words)) })
+	}
+}
+
+func FuzzResponsesAnswer(f *testing.F) {
+	f.Add(`{"output":["a b",{"type":"message","content":"c d"},{"type":"message","content":[{"type":"output_text","text":{"x":"e f"}},"g h"]}]}`)
+	f.Add(`{"output":{"a":"b c"},"status":7}`)
+	f.Fuzz(func(t *testing.T, body string) { checkResponsesAnswer(t, body) })
+}
+
+func checkResponsesAnswer(t fataler, body string) {
+	doc, err := document.Parse([]byte(body))
+	if err != nil {
+		return
+	}
+	ans, err := responses{}.Answer(doc, &gateway.Call{Request: &gateway.Request{}})
+	if err != nil {
+		return
+	}
+	read := map[string]bool{}
+	for _, it := range ans.Items {
+		texts, err := it.In.Texts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range texts {
+			read[s.Text] = true
+			if inner, err := document.Parse([]byte(s.Text)); err == nil && it.Unreadable != "" { // read as it stands
+				inner.Root().Strings(func(_ document.Place, text string) { read[text] = true })
+			}
+		}
+		if it.In.Tool != nil {
+			for _, s := range []string{it.In.Tool.Name, it.In.Tool.Server, it.In.Tool.CallID} {
+				read[s] = true
+			}
+		}
+	}
+	checkAnswerRead(t, doc.Root(), read, "")
+	for i, it := range ans.Items {
+		switch {
+		case it.Redact != nil && i%2 == 0:
+			d := guardbook.Decision{Arguments: jsontext.Value("{}")}
+			for range it.In.Content {
+				d.Content = append(d.Content, guardbook.TextPart("other"))
+			}
+			it.Redact(d)
+		case it.Block != nil:
+			it.Block(guardbook.Decision{Message: "no"})
+		}
+	}
+	ans.Settled()
+	if out := doc.String(); !jsontext.Value(out).IsValid() {
+		t.Fatalf("%s became %s", body, out)
+	}
+}
+
+// checkAnswerRead looks for every text of an answer among those that were read. Not
+// read are what repeats a text token by token, data of images, and what is encrypted
+// for the provider.
+func checkAnswerRead(t fataler, v document.Value, read map[string]bool, kind string) {
+	if v.Name() == "logprobs" && (kind == "output_text" || kind == "refusal") {
+		return
+	}
+	if v.IsString() {
+		s := v.Text()
+		inner, err := document.Parse([]byte(s))
+		switch name := v.Name(); {
+		case document.Plain(s) || read[s] || name == "encrypted_content" || kind == "image_generation_call" && name == "result":
+		case err == nil && name == "arguments":
+			checkAnswerRead(t, inner.Root(), read, "")
+		default:
+			t.Fatalf("%q was not read", s)
+		}
+	}
+	kind = v.Get("type").Text()
+	for c := v.First(); c.Exists(); c = c.Next() {
+		checkAnswerRead(t, c, read, kind)
+	}
+}
