@@ -328,3 +328,22 @@ func TestResponsesStreamsOfAnything(t *testing.T) {
 		}
 	})
 }
+
+// Logprobs repeat a text token by token: they go when the text is changed.
+func TestResponsesLogprobsDoNotTellWhatWasRedacted(t *testing.T) {
+	probs := `[{"token":"jane.roe","logprob":-0.1,"bytes":[106],"top_logprobs":[]},{"token":"@corp-mail.net","logprob":-0.1,"bytes":[64],"top_logprobs":[]}]`
+	part := `{"type":"output_text","text":"` + testbed.Mail + ` ","annotations":[],"logprobs":` + probs + `}`
+	item := `{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[` + part + `]}`
+	up := &testbed.Upstream{JSON: reply(item)}
+	b := testbed.New(t, testbed.Options{Upstream: up})
+	if _, text := post(t, b, "/openai/v1/responses", `{"model":"gpt-5","input":"go"}`); strings.Contains(text, "corp-mail") || strings.Contains(text, "jane") || !strings.Contains(text, testbed.Redacted) {
+		t.Errorf("got %s", text)
+	}
+	up.Events = told("response.created", begun, "response.output_item.added", textBegun,
+		"response.output_text.delta", atText+`,"delta":"jane.roe","logprobs":`+probs, "response.output_text.delta", atText+`,"delta":"@corp-mail.net ","logprobs":`+probs,
+		"response.output_text.done", atText+`,"text":"`+testbed.Mail+` ","logprobs":`+probs, "response.content_part.done", atText+`,"part":`+part,
+		"response.output_item.done", `"output_index":0,"item":`+item, "response.completed", strings.Replace(completed, `"output":[]`, `"output":[`+item+`]`, 1))
+	if _, text := post(t, b, "/openai/v1/responses", `{"model":"gpt-5","input":"go","stream":true}`); strings.Contains(text, "corp-mail") || strings.Contains(text, "jane") || !strings.Contains(text, "response.completed") {
+		t.Errorf("streamed %s", text)
+	}
+}
