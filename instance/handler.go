@@ -34,7 +34,7 @@ func (i *Instance) openDoors(context.Context) error {
 		Key: i.key.EpochVerifier(i.book.Opened().Epoch), Fingerprint: i.key.Fingerprint(),
 		Archive: fresh{i.archive, i.book}, Policies: i.policies, Containments: i.containments, Alerts: i.alerts,
 		Evidence: evidenceBuilder{i}, Clients: i.clients, Tools: i.mcp.pins, Rules: i.meaning(), Counters: i.guard, Version: i.build.Version,
-		Stopping: i.stopping, Log: i.log,
+		Ready: i.warming, Stopping: i.stopping, Log: i.log,
 	})
 	mux := http.NewServeMux()
 	if err := i.serveMCP(mux, doors); err != nil {
@@ -53,6 +53,14 @@ func (i *Instance) openDoors(context.Context) error {
 	}
 	mux.Handle("/", dashboard.Handler())
 	i.server = gateway.NewServer(mux, i.log)
+	return nil
+}
+
+// warming says why decisions would still take longer than callers wait.
+func (i *Instance) warming() []string {
+	if i.policies.Warming() {
+		return []string{"the SQL parser that a policy needs is starting: a second or two"}
+	}
 	return nil
 }
 

@@ -113,10 +113,12 @@ func sum(b []byte) string {
 // wait for that. Once begun it is not broken off: the parser cannot be, and would
 // outlive whoever waits for it.
 func (b *Bundle) warm(ctx context.Context) error {
-	for _, p := range b.Policies {
-		if p.sql {
-			return argument.WarmSQL(context.WithoutCancel(ctx))
-		}
+	if !b.usesSQL() {
+		return nil
 	}
-	return nil
+	return argument.WarmSQL(context.WithoutCancel(ctx))
+}
+
+func (b *Bundle) usesSQL() bool {
+	return slices.ContainsFunc(b.Policies, func(p *Policy) bool { return p.sql })
 }

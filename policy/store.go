@@ -51,6 +51,7 @@ type Store struct {
 	log  *slog.Logger
 
 	current atomic.Pointer[Bundle]
+	warmed  atomic.Bool // what arguments are parsed with was started, or could not be
 
 	mu   sync.Mutex // held during an attempt
 	seen string     // fingerprint of the directory's state at the last attempt
@@ -107,15 +108,15 @@ func (s *Store) Bundle(hash string) (*Bundle, error) {
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	s.warm(ctx)
+	s.warmed.Store(true)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := s.Current().warm(ctx); err != nil {
-			s.log.Error("arguments of type sql are refused", "error", err.Error())
-		}
+		s.warm(ctx)
 		s.mu.Lock()
 		if snapshot(s.dir).fingerprint != s.seen {
 			if err := s.attempt(ctx, TriggerFile); err != nil && ctx.Err() == nil {
@@ -125,6 +126,16 @@ func (s *Store) Run(ctx context.Context) error {
 		s.mu.Unlock()
 	}
 }
+
+func (s *Store) warm(ctx context.Context) {
+	if err := s.Current().warm(ctx); err != nil {
+		s.log.Error("arguments of type sql are refused", "error", err.Error())
+	}
+}
+
+// Warming reports whether Run still starts what the policies' arguments are parsed
+// with: a decision on SQL would wait for it, longer than a caller does.
+func (s *Store) Warming() bool { return !s.warmed.Load() && s.Current().usesSQL() }
 
 // Reload loads the directory now, whether it changed or not. Trigger is recorded.
 // A *RejectedError says that the policies cannot be used.
