@@ -43,7 +43,7 @@ func TestTheBreakerOpensAndProbes(t *testing.T) {
 			t.Fatal("it does not probe again")
 		}
 		b.succeeded()
-		if !b.allow() || !b.allow() {
+		if first, second := b.allow(), b.allow(); !first || !second {
 			t.Fatal("a probe that succeeded did not close it")
 		}
 	})

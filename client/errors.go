@@ -65,12 +65,8 @@ func AsUnavailable(err error) (*UnavailableError, bool) {
 	if !errors.As(err, &told) {
 		return nil, false
 	}
-	var e errorObject
-	if json.Unmarshal([]byte(told.RawJSON()), &e) != nil {
-		return nil, false
-	}
-	e = e.inner()
-	if e.Unavailable == "" {
+	e, ok := readError([]byte(told.RawJSON()))
+	if !ok || e.Unavailable == "" {
 		return nil, false
 	}
 	return &UnavailableError{Kind: guardbook.KindInput, Cause: errors.New(e.Unavailable)}, true
@@ -90,12 +86,15 @@ func (e errorObject) inner() errorObject {
 	return e
 }
 
+// readError reads a provider's error; ok is false when it is none of the gateway's shape.
+func readError(raw []byte) (e errorObject, ok bool) {
+	ok = json.Unmarshal(raw, &e) == nil
+	return e.inner(), ok
+}
+
 func blockedIn(raw []byte) (*BlockedError, bool) {
-	var e errorObject
-	if err := json.Unmarshal(raw, &e); err != nil {
-		return nil, false
-	}
-	if e = e.inner(); e.Guardbook == nil {
+	e, ok := readError(raw)
+	if !ok || e.Guardbook == nil {
 		return nil, false
 	}
 	return &BlockedError{Decision: *e.Guardbook}, true

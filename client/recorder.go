@@ -61,11 +61,10 @@ func (r *recorder) start() {
 func (r *recorder) add(e event) {
 	e.ID, e.TS = uuid.Must(uuid.NewV7()).String(), time.Now().UTC().Format(guardbook.TimeLayout)
 	e.Reason = clip(e.Reason, 400)
-	full, err := true, error(nil)
-	if s, openErr := r.open(); openErr == nil {
+	full := false
+	s, err := r.open()
+	if err == nil {
 		full, err = s.append(e)
-	} else {
-		err = openErr
 	}
 	if full || err != nil {
 		r.mu.Lock()

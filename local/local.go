@@ -194,8 +194,8 @@ func start(ctx context.Context, o Options) (s Server, err error) {
 	if err != nil {
 		return s, fmt.Errorf("open the server's log: %w", err)
 	}
-	// Not CommandContext: the server goes on when this process is done.
-	cmd := exec.Command(o.Binary, "serve", "--data", o.Data, "--listen", address(o.Data))
+	// The server goes on when this process is done.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), o.Binary, "serve", "--data", o.Data, "--listen", address(ctx, o.Data))
 	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = log, log, o.Env, o.Data
 	cmd.SysProcAttr = detached()
 	if !filepath.IsAbs(o.Data) {
@@ -233,14 +233,14 @@ const addressFile = "server.address"
 
 // address is where a server is to listen: where it did before, so that processes
 // that know it find it again, or, if that is taken, on any port.
-func address(data string) string {
+func address(ctx context.Context, data string) string {
 	const free = "127.0.0.1:0"
 	b, err := os.ReadFile(filepath.Join(data, addressFile))
 	if err != nil {
 		return free
 	}
 	before := strings.TrimSpace(string(b))
-	l, err := net.Listen("tcp", before)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", before)
 	if err != nil {
 		return free
 	}

@@ -1,5 +1,7 @@
 package mcp_test
 
+//lint:file-ignore SA1019 sampling is deprecated, and every client and server still speaks it
+
 import (
 	"context"
 	"errors"

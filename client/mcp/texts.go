@@ -3,7 +3,7 @@ package mcp
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"encoding/json" //nolint:depguard // the MCP SDK's types are made for it
 	"encoding/json/jsontext"
 	"errors"
 	"fmt"

@@ -66,7 +66,9 @@ func TestWhatIsToldAfterwardsIsAnEntry(t *testing.T) {
 func TestRecordRefusesWhatItDoesNotKnow(t *testing.T) {
 	b := testbed.New(t, testbed.Options{})
 	h := inspect.RecordHandler(b.Gateway, clients.New(clients.Options{Recorder: recorder{b}}))
-	event := func(members string) string { return `{"client":"c-1","events":[{"id":"e","event":"refused"` + members + `}]}` }
+	event := func(members string) string {
+		return `{"client":"c-1","events":[{"id":"e","event":"refused"` + members + `}]}`
+	}
 	for name, c := range map[string]struct {
 		body, message string
 	}{

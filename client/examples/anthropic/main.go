@@ -43,7 +43,7 @@ func run(ctx context.Context) error {
 	}
 	llm := anthropic.NewClient(options...)
 	stream := llm.Messages.NewStreaming(client.WithSession(ctx, "example-1"), anthropic.MessageNewParams{
-		Model: anthropic.Model(model), MaxTokens: 300,
+		Model: model, MaxTokens: 300,
 		Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("What is new in the field?"))},
 	})
 	defer stream.Close()
