@@ -34,7 +34,7 @@ type Interaction struct {
 	// an answer whose client asks about every call before it runs it. The decision is
 	// recorded and not enforced.
 	Deferred bool
-	Path      string // the entry path: "inspect", "openai/chat", "anthropic/messages"
+	Path     string // the entry path: "inspect", "openai/chat", "anthropic/messages"
 }
 
 // Tool names a tool and, for a call, its arguments.
