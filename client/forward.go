@@ -162,7 +162,7 @@ func routeOf(r *http.Request) (route, error) {
 			return route{provider + "/v1" + e, base.String()}, nil
 		}
 	}
-	return route{}, fmt.Errorf("Guardbook does not know which API the path %q belongs to, so the request is not sent", path) //nolint:staticcheck // a sentence for the caller of the provider's API
+	return route{}, fmt.Errorf("the request is not sent: the guard does not know which API the path %q belongs to", path)
 }
 
 func readBody(r *http.Request) ([]byte, error) {
