@@ -176,6 +176,32 @@ def test_a_blocked_tool_call_is_raised(long_story: Story, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_call_that_is_asked_about_arrives_and_is_deferred(
+    house: House, guard: Guard, long_story: Story, stream: bool
+) -> None:
+    long_story.client = guard.wrap(long_story.plain, tool_calls="asked").copy()
+    model = plan({"calls": [{"name": "drop_tables", "arguments": {}}]})
+    session = f"s-asked-{long_story.name}-{stream}"
+    with guard.session(session):
+        long_story.ask(model, stream=stream)
+        with pytest.raises(GuardBlocked):  # for one request it is told otherwise
+            long_story.ask(model, stream=stream, extra_headers={"X-Guardbook-Tool-Calls": "withheld"})
+    book = [e for e in house.entries("decision") if e.get("session") == session and e["kind"] == "tool_call"]
+    assert [(e.get("deferred", False), e.get("would") or e["decision"]) for e in book] == [
+        (True, "block"),
+        (False, "block"),
+    ]
+
+
+def test_tool_calls_are_asked_about_or_not_told_of(guard: Guard) -> None:
+    client = openai.OpenAI(api_key="none")
+    with pytest.raises(ValueError, match=r"tool_calls must be .asked., or left out, not 'allow'"):
+        guard.wrap(client, tool_calls="allow")
+    with pytest.raises(TypeError, match="takes no calls"):
+        guard.wrap(client, calls="asked")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_what_is_redacted_is_what_arrives(long_story: Story, stream: bool) -> None:
     answer = long_story.ask(plan({"text": f"Write to {MAIL} about it."}), stream=stream)
     assert MAIL not in answer

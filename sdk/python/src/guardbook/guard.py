@@ -243,7 +243,13 @@ class Guard:
         - clients of OpenAI, Azure OpenAI and Anthropic, for threads and asyncio: a new
           client of the same type, whose every request goes through the guard;
         - a LangChain chat model; an MCP client session (``server=`` is the name by which
-          you know it); an agent of the OpenAI Agents SDK.
+          you know it); an agent of the OpenAI Agents SDK;
+          a CrewAI model.
+
+        ``tool_calls="asked"``, for clients and models: whoever runs the tools asks about
+        each call before it runs (``guard.inspect("tool_call", ...)``, or a framework's
+        hooks). The calls in answers are then decided and recorded as ``deferred``, and not
+        withheld, so that a denied one does not end the run.
 
         :raises TypeError: nothing is known about such an object.
         """

@@ -29,7 +29,11 @@ from .wire import Target, Unreachable
 if TYPE_CHECKING:
     from .guard import Guard
 
-__all__ = ["is_model_client", "wrap_model_client"]
+__all__ = ["TOOL_CALLS", "asks_about_calls", "is_model_client", "wrap_model_client"]
+
+#: The header by which a request says who asks about the tool calls of its answer: ``asked``,
+#: the client, before it runs each; ``withheld``, nobody, whatever the client was told.
+TOOL_CALLS = "X-Guardbook-Tool-Calls"
 
 #: Classes by name, and the gateway's path for their protocol.
 _PROTOCOLS = {
@@ -68,9 +72,15 @@ def is_model_client(client: object) -> bool:
     return protocol_of(client) is not None
 
 
-def wrap_model_client(guard: Guard, client: Any) -> Any:
+def wrap_model_client(guard: Guard, client: Any, tool_calls: str | None = None) -> Any:
     """A client of the same type, whose requests are guarded. The one that was given
-    stays as it is; both share its connections to the provider."""
+    stays as it is; both share its connections to the provider.
+
+    ``tool_calls="asked"``: whoever runs the tools asks about each call, so those in
+    answers are recorded and not withheld.
+    """
+    if tool_calls not in (None, "asked"):
+        raise ValueError(f'tool_calls must be "asked", or left out, not {tool_calls!r}')
     protocol = protocol_of(client)
     if protocol is None:
         raise TypeError(f"{type(client).__name__} is no client of OpenAI or Anthropic")
@@ -81,7 +91,7 @@ def wrap_model_client(guard: Guard, client: Any) -> Any:
     inner = client._client
     if isinstance(inner, _Guarded):
         inner = inner._guardbook.inner  # guarded by this guard, then, and once
-    http = _guarded(inner, _Gate(guard, inner, protocol, str(client.base_url)))
+    http = _guarded(inner, _Gate(guard, inner, protocol, str(client.base_url), asked=tool_calls is not None))
     if protocol == "anthropic":
         return client.copy(http_client=http)
     # The one thing that such a client does not send through its HTTP client.
@@ -90,6 +100,12 @@ def wrap_model_client(guard: Guard, client: Any) -> Any:
         if hasattr(client, "websocket_base_url")
         else client.copy(http_client=http)
     )
+
+
+def asks_about_calls(client: object) -> bool:
+    """Whether a client was wrapped with ``tool_calls="asked"``."""
+    http = getattr(client, "_client", None)
+    return isinstance(http, _Guarded) and http._guardbook.asked
 
 
 class _NoWebSocket(str):
@@ -125,8 +141,10 @@ class _NoWebSocket(str):
 class _Gate:
     """How requests of one wrapped client go to the gateway."""
 
-    def __init__(self, guard: Guard, inner: Any, protocol: str, base_url: str) -> None:
+    def __init__(self, guard: Guard, inner: Any, protocol: str, base_url: str, asked: bool = False) -> None:
         self.guard = guard
+        #: Whether tool calls are asked about before they run.
+        self.asked = asked
         self.inner = inner
         self.protocol = protocol
         self._base = base_url.rstrip("/")
@@ -247,7 +265,11 @@ class _Trip:
         for name, value in (("x-guardbook-user", here.user), ("x-guardbook-parent", here.parent)):
             if value and name not in request.headers:
                 own[name] = value
-        headers = [(k, v) for k, v in request.headers.raw if k.lower().decode("latin-1") not in own]
+        calls = request.headers.get(TOOL_CALLS, "asked" if self.gate.asked else "withheld")
+        not_theirs = {*own, TOOL_CALLS.lower()}
+        if calls != "withheld":
+            own[TOOL_CALLS] = calls
+        headers = [(k, v) for k, v in request.headers.raw if k.lower().decode("latin-1") not in not_theirs]
         headers += [(k.encode(), v.encode("utf-8")) for k, v in own.items()]
         extensions = dict(request.extensions)
         timeout = dict(extensions.get("timeout") or {})

@@ -31,9 +31,10 @@ def wrap(guard: Guard, x: Any, about: dict[str, Any]) -> Any:
     from .models import is_model_client, wrap_model_client
 
     if is_model_client(x):
-        if about:
-            raise TypeError(f"wrap() of a model client takes no {', '.join(about)}")
-        return wrap_model_client(guard, x)
+        unknown = sorted(about.keys() - {"tool_calls"})
+        if unknown:
+            raise TypeError(f"wrap() of a model client takes no {', '.join(unknown)}")
+        return wrap_model_client(guard, x, **about)
     for cls in type(x).__mro__:
         found = _FRAMEWORKS.get(cls.__module__.partition(".")[0])
         if found is not None:

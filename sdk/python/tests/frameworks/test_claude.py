@@ -34,6 +34,8 @@ async def read_document(given: Any) -> Any:
     ran.append(given["name"])
     if given["name"] == "fails":
         raise RuntimeError("the disk is full")
+    if given["name"] == "fails with orders":
+        raise RuntimeError(INJECTION)
     text = {"poisoned": INJECTION, "secret": f"the key is {SECRET}, keep it"}.get(given["name"], "nothing of note")
     return {"content": [{"type": "text", "text": text}]}
 
@@ -160,6 +162,29 @@ def test_answers_are_judged_on_the_way_through_the_gateway(stage: Stage, tmp_pat
     heard = run(stage, stage.guard(name), tmp_path, f"Here it comes: the key is {SECRET}, take it.", gateway=True)
     assert SECRET not in str(heard.texts) + str(heard.end)
     assert "output//block" in stage.told(name)
+
+
+def test_a_denied_call_through_the_gateway_comes_back_and_the_agent_goes_on(stage: Stage, tmp_path: Path) -> None:
+    name = stage.agent()
+    calls = [("mcp__crm__delete_everything", {}), ("mcp__crm__read_document", {"name": "plain"})]
+    heard = run(stage, stage.guard(name), tmp_path, calls, "On 9 March.", gateway=True)
+    assert "nobody deletes" in heard.results[0]
+    assert (ran, heard.texts[-1]) == (["plain"], "On 9 March.")
+    book = [e for e in stage.book(name) if e["kind"] == "tool_call"]
+    assert [e.get("would") or e["decision"] for e in book if e.get("deferred")] == ["block", "allow"]
+    assert sorted(e["decision"] for e in book if not e.get("deferred")) == ["allow", "block"]
+
+
+def test_an_error_that_may_not_be_read_ends_the_run(stage: Stage, tmp_path: Path) -> None:
+    name = stage.agent()
+    turns = [("mcp__crm__read_document", {"name": "fails with orders"})], "Done."
+    with in_front_of(stage.provider) as provider:
+        heard = run(stage, stage.guard(name), tmp_path, *turns, url=provider.url)
+        sent = "".join(provider.bodies)
+    assert ran == ["fails with orders"]
+    assert "maintenance mode" not in sent
+    assert "Done." not in heard.texts
+    assert "tool_result/mcp__crm__read_document/block" in stage.told(name)
 
 
 def test_an_error_inside_a_tool_is_the_tools_own(stage: Stage, tmp_path: Path) -> None:

@@ -239,6 +239,24 @@ def test_a_streaming_model_streams_through_the_gateway_or_not_at_all(stage: Stag
     assert MAIL not in "".join(seen)
 
 
+def test_a_denied_call_of_a_guarded_model_comes_back_and_the_agent_goes_on(stage: Stage, guarded: Any) -> None:
+    name, guard = guarded()
+    model = llm(
+        stage,
+        [("query_database", {"query": "SELECT * FROM billing"})],
+        [("query_database", {"query": SELECT})],
+        "On 9 March.",
+    )
+    assert run(guard.wrap(model, tool_calls="asked")) == "On 9 March."
+    assert ran == [SELECT]
+    calls = [e for e in stage.book(name) if e["kind"] == "tool_call"]
+    assert [e["decision"] for e in calls if not e.get("deferred")] == ["block", "allow"]
+    if NEW:  # before, calls are words
+        assert [e.get("would") or e["decision"] for e in calls if e.get("deferred")] == ["block", "allow"]
+    with pytest.raises(ValueError, match="tool_calls must be"):
+        guard.wrap(model, tool_calls="yes")
+
+
 def test_the_session_is_the_applications(stage: Stage, guarded: Any) -> None:
     name, guard = guarded()
     with guard.session("s-crew", user="u-3"):

@@ -12,6 +12,7 @@ from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain.tools import ToolRuntime
 from langchain_anthropic import ChatAnthropic
+from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -22,7 +23,7 @@ from langgraph.types import Command
 from pydantic import BaseModel
 from stage import INJECTION, MAIL, SECRET, SELECT, Stage, in_front_of, plan
 
-from guardbook import GuardBlocked, GuardUnavailable
+from guardbook import GuardBlocked, GuardError, GuardUnavailable
 
 ran: list[str] = []
 #: One loop for all tests: LangChain keeps HTTP clients, which belong to a loop.
@@ -275,6 +276,74 @@ def test_a_block_of_a_guarded_client_raises(stage: Stage, model: Any, use: str) 
         else:
             arun(agent.ainvoke(ASK))
     assert SECRET not in "".join(seen)
+
+
+def calls(book: list[dict[str, Any]]) -> list[tuple[bool, bool, str]]:
+    """The decisions about calls: whether the gateway's, whether deferred, and what it is or would be."""
+    found = [e for e in book if e["kind"] == "tool_call"]
+    return [
+        (not e["path"].startswith("inspect/"), e.get("deferred", False), e.get("would") or e["decision"]) for e in found
+    ]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("use", ["stream", "invoke", "ainvoke"])
+@pytest.mark.parametrize("told", [{}, {"tool_calls": "asked"}])
+def test_a_denied_call_of_a_guarded_model_comes_back_as_an_error(
+    stage: Stage, model: Any, use: str, told: dict[str, str]
+) -> None:
+    name = stage.agent()
+    guard = stage.guard(name)
+    agent = create_agent(guard.wrap(model(stage, *STORY_B), **told), TOOLS, middleware=[guard.langchain()])
+    if use == "stream":
+        *_, state = agent.stream(ASK, stream_mode="values")
+    else:
+        state = agent.invoke(ASK) if use == "invoke" else arun(agent.ainvoke(ASK))
+    denied, allowed = results(state)
+    assert denied.status == "error"
+    assert "do not retry" in denied.content.lower()
+    assert (allowed.status, ran) == ("success", [SELECT])
+    assert state["messages"][-1].text == "On 9 March."
+    assert calls(stage.book(name)) == [
+        (True, True, "block"),
+        (False, False, "block"),
+        (True, True, "allow"),
+        (False, False, "allow"),
+    ]
+
+
+def test_a_denied_call_that_nobody_asks_about_is_withheld(stage: Stage) -> None:
+    class Note(BaseModel):
+        """The answer."""
+
+        text: str
+
+    name = stage.agent()
+    guard = stage.guard(name)
+    # The form of the answer is a call that no tool node runs.
+    said = [("Note", {"text": f"the key is {SECRET}, keep it"})]
+    agent = create_agent(
+        guard.wrap(openai(stage, said), tool_calls="asked"),
+        TOOLS,
+        middleware=[guard.langchain()],
+        response_format=ToolStrategy(Note),
+    )
+    with pytest.raises(GuardBlocked):
+        agent.invoke(ASK)
+    with pytest.raises(GuardBlocked):  # and here is no agent at all
+        guard.wrap(openai(stage, *STORY_B)).bind_tools(TOOLS).invoke("When?")
+    assert not any(deferred for _, deferred, _ in calls(stage.book(name)))
+    call = guard.wrap(openai(stage, *STORY_B), tool_calls="asked").bind_tools(TOOLS).invoke("When?").tool_calls[0]
+    assert call["args"] == {"query": "SELECT * FROM billing"}
+    assert calls(stage.book(name))[-1] == (True, True, "block")
+
+
+def test_tool_calls_are_asked_or_not_told_of(stage: Stage) -> None:
+    guard = stage.guard()
+    with pytest.raises(ValueError, match=r"tool_calls must be .asked., or left out, not 'yes'"):
+        guard.wrap(openai(stage, "Hello."), tool_calls="yes")
+    with pytest.raises(GuardError, match="leave tool_calls out"):
+        guard.wrap(GenericFakeChatModel(messages=iter(["Hello."])), tool_calls="asked")
 
 
 def test_a_wrapped_model_is_guarded_in_a_chain(stage: Stage) -> None:

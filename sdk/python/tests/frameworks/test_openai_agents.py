@@ -17,6 +17,7 @@ from agents import (
     RunConfig,
     Runner,
     function_tool,
+    set_default_openai_api,
     set_default_openai_client,
     set_tracing_disabled,
 )
@@ -221,6 +222,49 @@ def test_a_guarded_client_judges_tokens_on_the_way(stage: Stage, model: Any) -> 
     assert SECRET not in "".join(seen)
     with pytest.raises(GuardBlocked):
         run(agent)
+
+
+def calls(book: list[dict[str, Any]]) -> list[tuple[bool, str]]:
+    """The decisions about calls: whether deferred, and what it is or would be."""
+    return [(e.get("deferred", False), e.get("would") or e["decision"]) for e in book if e["kind"] == "tool_call"]
+
+
+BOTH = [(True, "block"), (False, "block"), (True, "allow"), (False, "allow")]
+
+
+@pytest.mark.parametrize("model", [chat, responses])
+@pytest.mark.parametrize("whose", ["ours", "asked", "default"])
+def test_a_denied_call_of_a_guarded_client_comes_back_and_the_agent_goes_on(
+    stage: Stage, model: Any, whose: str
+) -> None:
+    name = stage.agent()
+    guard = stage.guard(name)
+    made = model(stage, *STORY_B)
+    if whose == "asked":
+        made._client = guard.wrap(made._client, tool_calls="asked")
+    if whose == "default":
+        set_default_openai_client(guard.wrap(made._client, tool_calls="asked"), use_for_tracing=False)
+        set_default_openai_api("chat_completions" if model is chat else "responses")
+        made = "openai/" + made.model
+    agent = guard.wrap(Agent("a", instructions="Help.", tools=TOOLS, model=made), client=whose == "ours")
+    result = run(agent)
+    set_default_openai_api("responses")
+    assert result.final_output == "On 9 March."
+    assert "do not retry" in outputs(result)[0].lower()
+    assert ran == [SELECT]
+    assert calls(stage.book(name)) == BOTH
+
+
+def test_tools_that_nobody_asks_about_are_withheld(stage: Stage) -> None:
+    name = stage.agent()
+    guard = stage.guard(name)
+    agent = guard.wrap(Agent("a", tools=TOOLS[:1], model=chat(stage, *STORY_B)), client=True)
+    with pytest.raises(GuardBlocked):
+        run(agent.clone(tools=[*agent.tools, send_note]))  # which is none of ours
+    assert calls(stage.book(name)) == [(False, "block")]
+    set_default_openai_client(guard.wrap(client(stage), tool_calls="asked"), use_for_tracing=False)
+    with pytest.raises(GuardError, match="nobody asks"):
+        guard.wrap(Agent("a", tools=[FileSearchTool(vector_store_ids=["v"])]))
 
 
 @pytest.mark.parametrize("model", [chat, responses, lambda *a, **k: plain(chat(*a, **k))])

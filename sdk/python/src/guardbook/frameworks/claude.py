@@ -4,7 +4,8 @@
 read, every tool call before it runs, every result before the model reads it.
 
 With ``gateway=True`` the requests to the model go through the guard as well, so that
-answers are judged on the way; without it, they are judged when they have been given.
+answers are judged on the way; without it, they are judged when they have been given. Either
+way tool calls are refused before they run, and the agent is told and goes on.
 
 Hooks of other people run beside ours, on what was there before: a hook that rewrites a
 tool's input or output changes what has been judged. Put nothing else on PostToolUse.
@@ -22,6 +23,7 @@ from claude_agent_sdk import ClaudeAgentOptions, HookMatcher
 
 from ..decision import Tool
 from ..errors import GuardError
+from ..models import TOOL_CALLS
 from .judge import Judge, Question, Ruling, arguments_of, text_of
 
 __all__ = ["guard_options"]
@@ -56,7 +58,8 @@ def guard_options(guard: Any, options: Any = None, *, gateway: bool = False) -> 
 
 
 def _headers(others: str, key: str, guard: Any) -> str:
-    ours = {"X-Guardbook-Key": key, "X-Guardbook-Session": guard.session_id()}
+    # PreToolUse asks about every call, so none has to be withheld from the agent.
+    ours = {"X-Guardbook-Key": key, "X-Guardbook-Session": guard.session_id(), TOOL_CALLS: "asked"}
     return "\n".join([*filter(None, others.split("\n")), *(f"{k}: {v}" for k, v in ours.items())])
 
 
@@ -73,6 +76,8 @@ class _Hooks:
         self._judge = judge
         #: What each session was asked to do last.
         self._tasks: OrderedDict[str, str] = OrderedDict()
+        #: Failed calls whose error the model may not read, until their batch is done.
+        self._unreadable: OrderedDict[str, str] = OrderedDict()
 
     def by_event(self, answers: bool) -> dict[Any, Callable[..., Any]]:
         """The hooks by the event that they are for."""
@@ -80,6 +85,7 @@ class _Hooks:
             "PreToolUse": self.pre_tool_use,
             "PostToolUse": self.post_tool_use,
             "PostToolUseFailure": self.post_tool_use_failure,
+            "PostToolBatch": self.post_tool_batch,
         }
         if answers:
             hooks |= {"UserPromptSubmit": self.user_prompt_submit, "Stop": self.stop}
@@ -138,7 +144,8 @@ class _Hooks:
         return answer
 
     async def post_tool_use_failure(self, given: Any, _: Any, __: Any) -> dict[str, Any]:
-        """Judges what a failed tool says: it cannot be replaced, so a denied one ends the run."""
+        """Judges what a failed tool says. It cannot be replaced, and the CLI heeds nothing that
+        this hook answers: a denied one ends the run when the calls beside it are done."""
         said = Question(
             "tool_result",
             str(given.get("error") or ""),
@@ -148,8 +155,20 @@ class _Hooks:
         )
         ruling = await self._ask(said)
         if ruling.denied or ruling.content is not None:
-            return _end(ruling.message or "The tool's error holds data that may not be read here.")
+            call_id = str(given.get("tool_use_id") or "")
+            self._unreadable[call_id] = ruling.message or "The tool's error holds data that may not be read here."
+            while len(self._unreadable) > 1000:
+                self._unreadable.popitem(last=False)
         return {}
+
+    async def post_tool_batch(self, given: Any, _: Any, __: Any) -> dict[str, Any]:
+        """Ends the run before the model reads an error that it may not read."""
+        try:
+            ids = [str(call.get("tool_use_id") or "") for call in given.get("tool_calls") or ()]
+        except Exception:  # then it cannot be told which calls these are
+            ids = list(self._unreadable)
+        found = [self._unreadable.pop(i) for i in ids if i in self._unreadable]
+        return _end(found[0]) if found else {}
 
     async def stop(self, given: Any, _: Any, __: Any) -> dict[str, Any]:
         """Judges the answer, when it has been given."""

@@ -7,8 +7,10 @@ CrewAI takes an error in a hook for consent, so none of these hooks raises one, 
 the one error that CrewAI obeys (since 1.15.3).
 
 CrewAI hands tokens of a streaming model to the application before any hook. Either
-guard the model's client (``llm = guard.wrap(LLM(...))``), which judges them on the way,
-or its answers are not streamed.
+guard the model's client (``llm = guard.wrap(LLM(...), tool_calls="asked")``), which judges
+them on the way, or its answers are not streamed. ``tool_calls="asked"`` says that these
+hooks are registered: a call that policy denies is refused when it is to run, and the agent
+goes on. Without it, the call ends the task.
 """
 
 from __future__ import annotations
@@ -55,8 +57,11 @@ def guard_crew(guard: Any) -> CrewHooks:
     return made
 
 
-def guard_llm(guard: Any, llm: Any) -> Any:
-    """A copy of a CrewAI model whose client is guarded, streams and all."""
+def guard_llm(guard: Any, llm: Any, *, tool_calls: str | None = None) -> Any:
+    """A copy of a CrewAI model whose client is guarded, streams and all.
+
+    ``tool_calls="asked"``: ``guard.crewai()`` asks about each call before it runs.
+    """
     made = llm.model_copy() if hasattr(llm, "model_copy") else copy.copy(llm)
     for name in ("_get_sync_client", "_get_async_client"):  # makes the client if there is none yet
         if callable(getattr(made, name, None)):
@@ -65,7 +70,7 @@ def guard_llm(guard: Any, llm: Any) -> Any:
     for name in _CLIENTS:
         client = getattr(made, name, None)
         if client is not None and is_model_client(client):
-            setattr(made, name, guard.wrap(client))
+            setattr(made, name, guard.wrap(client, tool_calls=tool_calls))
             wrapped = True
     if not wrapped:
         raise GuardError(

@@ -6,10 +6,15 @@ Put the guard last in the list: the last middleware is the innermost, so that it
 what is really sent to the model and to the tools, after everybody else's changes.
 
 A model whose HTTP client is guarded (``guard.wrap(ChatOpenAI(...))``) streams: its
-answers are judged on the way, and its calls as well, so that one that policy denies ends
-the run with ``GuardBlocked``, where the middleware alone tells the model and goes on. Any
-other model answers in one piece, because LangChain hands tokens to the application before
-any middleware sees them.
+answers are judged on the way. Any other model answers in one piece, because LangChain hands
+tokens to the application before any middleware sees them.
+
+The middleware asks about every call before it runs; the model reads why one was refused,
+and the agent goes on. Calls that do not run in the agent's tool node (the form of a
+structured answer, a provider's own tools) are judged on the way, and one that is denied
+ends the run with ``GuardBlocked``. So does a denied call of a guarded model where there is
+no middleware, unless ``guard.wrap(ChatOpenAI(...), tool_calls="asked")`` says that there is
+somebody else who asks: ``ToolNode(..., wrap_tool_call=guard.langchain().wrap_tool_call)``.
 """
 
 from __future__ import annotations
@@ -25,12 +30,13 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
 from .. import scope
 from ..decision import Tool
 from ..errors import GuardBlocked, GuardError
-from ..models import is_model_client
+from ..models import TOOL_CALLS, is_model_client
 from .judge import Judge, Question, Ruling, arguments_of, is_guarded, json_text, parts_of, put_back, task_of, text_of
 
 __all__ = ["GuardMiddleware", "guard_model"]
@@ -67,7 +73,7 @@ class GuardMiddleware(AgentMiddleware):
         try:
             with self._judge.conversation(thread):
                 if is_guarded_client(request.model):
-                    return handler(request)
+                    return handler(_telling(request))
                 rulings = self._judge.ask_new(*_definitions(request.tools, thread, user)) if request.tools else []
                 return handler(self._guarded(request, self._offered(request.tools, rulings), thread, user))
         except GuardBlocked as blocked:
@@ -79,7 +85,7 @@ class GuardMiddleware(AgentMiddleware):
         try:
             with self._judge.conversation(thread):
                 if is_guarded_client(request.model):
-                    return await handler(request)
+                    return await handler(_telling(request))
                 rulings = (
                     await self._judge.aask_new(*_definitions(request.tools, thread, user)) if request.tools else []
                 )
@@ -132,6 +138,15 @@ class GuardMiddleware(AgentMiddleware):
             result = await handler(call.with_arguments(ruling))
         asked = [q for item in _items(result) for q in call.about(item)]
         return call.obeyed(result, asked, await self._judge.aask(*asked), self._judge)
+
+
+def _telling(request: Any) -> Any:
+    """The request to a guarded model, which tells the server whether every call that the
+    model can make will be asked about."""
+    ours = request.response_format is None and all(isinstance(t, BaseTool) for t in request.tools)
+    headers = request.model_settings.get("extra_headers") or {}
+    headers = {**headers, TOOL_CALLS: "asked" if ours else "withheld"}
+    return request.override(model_settings={**request.model_settings, "extra_headers": headers})
 
 
 def _identity(config: Mapping[str, Any] | None, runtime: Any = None) -> tuple[str | None, str | None]:
@@ -314,18 +329,26 @@ def _rest(command: Command) -> dict[str, Any]:
 _CLIENTS = ("root_client", "root_async_client", "_client", "_async_client")
 
 
-def guard_model(guard: Any, model: Any) -> Any:
+def guard_model(guard: Any, model: Any, *, tool_calls: str | None = None) -> Any:
     """A copy of a chat model that is guarded wherever it is used.
 
     ChatOpenAI, AzureChatOpenAI and ChatAnthropic get guarded HTTP clients and stream;
     every other model is judged in one piece, and a denied call raises GuardBlocked.
+
+    ``tool_calls="asked"``: whoever runs the tools asks about each call, so those in answers
+    are recorded and not withheld.
     """
     clients: dict[str, Any] = {}
     for name in _CLIENTS:
         client = getattr(model, name, None)
         if client is not None and is_model_client(client):
-            clients[name] = guard.wrap(client)
+            clients[name] = guard.wrap(client, tool_calls=tool_calls)
     if not clients:
+        if tool_calls is not None:
+            raise GuardError(
+                f"{type(model).__name__} has no client of OpenAI or Anthropic that could be guarded: leave tool_calls "
+                "out, or give the model as it is to an agent with middleware=[guard.langchain()]"
+            )
         return _subclassed(model, _Hooks(Judge(guard, VIA)))
     copy = model.model_copy()
     for name, client in clients.items():

@@ -10,13 +10,16 @@ see an answer when it has been streamed already, and cannot redact. (So does a r
 given another model, in its RunConfig.) To have texts judged on the way, guard the model's
 client, ``guard.wrap(agent, client=True)``, or that of all agents::
 
-    set_default_openai_client(guard.wrap(AsyncOpenAI()))
-
-Then a call that policy denies does not even reach the agent: ``GuardBlocked`` ends the
-run, where without it the agent is told and goes on.
+    set_default_openai_client(guard.wrap(AsyncOpenAI(), tool_calls="asked"))
 
 Tools that run at the provider, and tools that the SDK gives no hook for (a computer, an
 editor), are refused unless the client is guarded: its requests are judged by the gateway.
+
+Of a call that policy denies, the agent is told, and goes on. Where nobody would ask again
+before the call runs, ``GuardBlocked`` ends the run instead: that is so when the model, an
+object, is offered a tool without a hook, or one that somebody has added to a guarded agent;
+and with a guarded default client, unless ``tool_calls="asked"`` says that every agent which
+uses it is guarded.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ import functools
 import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from agents import Agent, Handoff, handoff
 from agents.guardrail import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
+from agents.mcp.util import MCPUtil
 from agents.models import _openai_shared
 from agents.models.interface import Model
 from agents.tool_context import ToolContext
@@ -38,7 +42,7 @@ from agents.tracing import get_current_trace
 
 from ..decision import Tool
 from ..errors import GuardError
-from ..models import is_model_client
+from ..models import TOOL_CALLS, asks_about_calls, is_model_client
 from .judge import Judge, Question, Ruling, arguments_of, is_guarded, json_text, parts_of, put_back, task_of, text_of
 from .mcp import guard_server
 
@@ -46,6 +50,8 @@ __all__ = ["guard_agent"]
 
 VIA = "python/openai-agents"
 _MARK = "guardbook_agent"
+_TELLS = "guardbook_tells"
+_F = TypeVar("_F", bound=Callable[..., Any])
 #: Before the SDK was rebuilt, a stream waited for ever when an input guardrail raised.
 #: There a denied input is a tripwire, whose ``output_info`` is the guard's error.
 _RAISES = importlib.util.find_spec("agents.run_internal") is not None
@@ -87,8 +93,8 @@ class _Walk:
             agent.model = copy.copy(agent.model)
             agent.model._client = self._guard.wrap(client)
         through = _goes_through(agent.model)
-        if isinstance(agent.model, Model) and not through:
-            agent.model = _guarded_model(agent.model, self._judge)
+        if isinstance(agent.model, Model):
+            agent.model = _telling_model(agent.model) if through else _guarded_model(agent.model, self._judge)
         agent.tools = [self._tool(tool, agent, through) for tool in agent.tools]
         agent.handoffs = [self._handoff(h, agent) for h in agent.handoffs]
         for server in agent.mcp_servers:
@@ -123,6 +129,11 @@ class _Walk:
                 f"the tool {tool.name!r} runs where this SDK has no hook for it, so it can only be judged in the "
                 "requests to the model: first guard the client, set_default_openai_client(guard.wrap(AsyncOpenAI()))"
             )
+        if not isinstance(agent.model, Model) and asks_about_calls(_openai_shared.get_default_openai_client()):
+            raise GuardError(
+                f"the tool {tool.name!r} runs where this SDK has no hook for it, so nobody asks about its calls: guard "
+                'the default client without tool_calls="asked", or give this agent a model of its own'
+            )
         return tool
 
     def _invoked(self, tool: Any, agent: Any) -> Callable[[Any, str], Awaitable[Any]]:
@@ -139,7 +150,7 @@ class _Walk:
                 lambda new: invoke(context, input if new is None else json_text(new)),
             )
 
-        return guarded
+        return _asking(guarded)
 
     def _executed(self, tool: Any, agent: Any) -> Callable[[Any], Awaitable[Any]]:
         execute = tool.executor
@@ -158,7 +169,7 @@ class _Walk:
 
             return await self._run(agent, tool.name, said, call_id, request.ctx_wrapper, run)
 
-        return guarded
+        return _asking(guarded)
 
     async def _run(
         self, agent: Any, name: str, arguments: dict[str, Any], call_id: str, context: Any, run: Callable[[Any], Any]
@@ -204,7 +215,7 @@ class _Walk:
             said = input if ruling.arguments is None else json_text(dict(ruling.arguments))
             return self.copied(await invoke(context, said))
 
-        guarded.on_invoke_handoff = invoked
+        guarded.on_invoke_handoff = _asking(invoked)
         return guarded
 
     # Texts.
@@ -288,9 +299,73 @@ def _judged_class(cls: Any) -> Any:
         for event in held:
             yield event
 
-    members = {"get_response": get_response, "stream_response": stream_response}
+    return _like(cls, get_response, stream_response)
+
+
+def _like(cls: Any, *methods: Any) -> Any:
+    """A class that passes for another, with methods of its own."""
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    return type(cls)(cls.__name__, (cls,), {**names, **members})
+    return type(cls)(cls.__name__, (cls,), {**names, **{method.__name__: method for method in methods}})
+
+
+def _telling_model(model: Any) -> Any:
+    """A copy of a model with a guarded client, whose requests say whether every call that
+    it can make will be asked about."""
+    if _TELLS in model.__dict__:
+        return model
+    made = copy.copy(model)
+    cls: Any = type(model)
+    made.__class__ = _telling_class(cls)
+    made.__dict__[_TELLS] = True
+    return made
+
+
+@functools.lru_cache(maxsize=64)
+def _telling_class(cls: Any) -> Any:
+    def get_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return cls.get_response(self, *_told(args, kwargs), **kwargs)
+
+    def stream_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return cls.stream_response(self, *_told(args, kwargs), **kwargs)
+
+    return _like(cls, get_response, stream_response)
+
+
+def _told(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a model's call; what they have by name is changed in place."""
+    names = ("system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    runs = [*(given.get("tools") or ()), *(given.get("handoffs") or ())]
+    calls = "asked" if all(_asks(one) for one in runs) else "withheld"
+    settings = given["model_settings"]
+    settings = dataclasses.replace(settings, extra_headers={**(settings.extra_headers or {}), TOOL_CALLS: calls})
+    if "model_settings" in kwargs:
+        kwargs["model_settings"] = settings
+        return args
+    return (*args[:2], settings, *args[3:])
+
+
+def _asking(run: _F) -> _F:
+    """What runs a tool, marked as that it asks before."""
+    run.guardbook_asks = True  # type: ignore[attr-defined]
+    return run
+
+
+def _asks(tool: Any) -> bool:
+    """Whether a call of this tool, or handoff, is asked about before it runs."""
+    for name in ("on_invoke_tool", "executor", "on_invoke_handoff"):
+        run = getattr(tool, name, None)
+        if callable(run):
+            break
+    else:
+        return False
+    if getattr(run, "guardbook_asks", False):
+        return True
+    # A tool of an MCP server, which is guarded itself.
+    run = getattr(run, "_invoke_tool_impl", run)
+    if not isinstance(run, functools.partial) or run.func != MCPUtil.invoke_mcp_tool or not run.args:
+        return False
+    return "guardbook_server" in getattr(run.args[0], "__dict__", {})
 
 
 async def _sent(
