@@ -97,8 +97,7 @@ def start_server(agent: str) -> None:
         capture_output=True,
         check=True,
     )
-    # A server that has just been started still warms up: the first decisions may take longer.
-    os.environ |= {"GUARDBOOK_URL": url, "GUARDBOOK_KEY": json.loads(made.stdout)["key"], "GUARDBOOK_BUDGET": "60"}
+    os.environ |= {"GUARDBOOK_URL": url, "GUARDBOOK_KEY": json.loads(made.stdout)["key"]}
 
 
 def _stand_in() -> str:
@@ -122,7 +121,7 @@ def _run(*args: str) -> None:
 
 
 def _wait(url: str) -> None:
-    for _ in range(500):
+    for _ in range(3000):
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return

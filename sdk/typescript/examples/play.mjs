@@ -46,7 +46,6 @@ export async function play(file, cwd, hear) {
         GUARDBOOK_URL: url,
         GUARDBOOK_KEY: key,
         GUARDBOOK_DATA: join(data, "spool"),
-        GUARDBOOK_BUDGET: "30", // the first question of a server that has just started may take longer
         EXAMPLE_MODEL: "guardbook-stand-in/patient-assistant",
         OPENAI_BASE_URL: `${upstream}/openai/v1`,
         OPENAI_API_KEY: "stand-in",

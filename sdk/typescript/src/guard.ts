@@ -25,9 +25,9 @@ export type Verdict<T> =
 /** {@link Context} for a client of a model provider. */
 export interface ModelContext extends Context {
   /**
-   * `asked`: a framework's module asks about every tool call before it runs, so those in
-   * the model's answers are not decided on a first time: a denied one is then the tool's
-   * result, which the model reads, and does not end the run.
+   * `asked`: whoever runs the tools asks about each call before it runs (guard.toolCall, or
+   * a framework's module). Those in the model's answers are then decided on and recorded as
+   * `deferred`, and not withheld: a denied one does not end the run.
    */
   toolCalls?: "asked" | undefined;
 }
@@ -235,12 +235,17 @@ export class Guard {
    */
   readonly fetch: typeof globalThis.fetch = (input, init) => this.fetchWith()(input, init);
 
-  /** As {@link Guard.fetch}; with `throw`, a block and an absent server reject with GuardBlocked and GuardUnavailable. */
+  /**
+   * As {@link Guard.fetch}; with `throw`, a block and an absent server reject with GuardBlocked and GuardUnavailable.
+   * `baseURL` is the client's, where it is compatible with OpenAI and does not end with `/v1`.
+   */
   fetchWith(
-    options: { onBlock?: "response" | "throw"; fetch?: typeof globalThis.fetch } & ModelContext = {},
+    options: { onBlock?: "response" | "throw"; fetch?: typeof globalThis.fetch; baseURL?: string } & ModelContext = {},
   ): typeof globalThis.fetch {
-    const { onBlock = "response", fetch, ...context } = options;
-    return guardedFetch(this.#model(context), { onBlock, direct: fetch as FetchLike | undefined });
+    const { onBlock = "response", fetch, baseURL, ...context } = options;
+    // Only what is compatible with OpenAI has addresses that do not say what they are.
+    const api = baseURL === undefined ? {} : ({ base: baseURL, provider: "openai" } as const);
+    return guardedFetch(this.#model(context), { onBlock, direct: fetch as FetchLike | undefined, ...api });
   }
 
   /** Whether there is something that the server could not be told yet. */
@@ -260,6 +265,8 @@ export class Guard {
   }
 
   #model(context: ModelContext): ModelGuard {
+    if (context.toolCalls !== undefined && context.toolCalls !== "asked")
+      throw new TypeError(`toolCalls must be "asked", or left out, not ${JSON.stringify(context.toolCalls)}.`);
     return {
       client: this.client,
       block: this.#settings.block,

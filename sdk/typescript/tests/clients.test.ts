@@ -497,6 +497,72 @@ describe("guard.fetch", () => {
   });
 });
 
+describe("A base URL that does not end with /v1", () => {
+  // Compatible APIs at the paths that Gemini's and Perplexity's have.
+  const roots = ["/v1beta/openai/", "/v1beta/openai", "/", "", "/v1/accounts/a1/gateway"];
+  const seen: string[] = [];
+  const provider = createServer(async (req, res) => {
+    seen.push(String(req.url));
+    const path = /\/(chat\/completions|responses)$/.exec(String(req.url))?.[1];
+    const body: Buffer[] = [];
+    for await (const piece of req) body.push(piece as Buffer);
+    const answer = await fetch(`${standIn.url}/openai/v1/${path}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: Buffer.concat(body),
+    });
+    res.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "" });
+    res.end(Buffer.from(await answer.arrayBuffer()));
+  });
+  let origin: string;
+  beforeAll(async () => {
+    await new Promise<void>((r) => provider.listen(0, "127.0.0.1", r));
+    origin = `http://127.0.0.1:${(provider.address() as AddressInfo).port}`;
+  });
+  afterAll(() => provider.close());
+
+  for (const version of ["openai-v4", "openai-v6"]) {
+    test.each(roots)(`is the whole base, with ${version}: %j`, async (root) => {
+      const { OpenAI } = (await import(version)) as OpenAIModule;
+      const c = guard.wrap(new OpenAI({ apiKey: "k", baseURL: origin + root }), { session: `s-${version}${root}` });
+      seen.length = 0;
+      const answer = await c.chat.completions.create({ model: hello, messages: user("Hello.") });
+      expect(answer.choices[0]?.message.content).toContain("quiet answer");
+      expect(seen).toEqual([`${root.replace(/\/$/, "")}/chat/completions`]);
+      expect(new Set(server.decisions(`s-${version}${root}`).map((d) => d.path))).toEqual(new Set(["openai/chat"]));
+      expect(await caught(c.chat.completions.create({ model: hello, messages: user(injection) }))).toBeInstanceOf(
+        GuardBlocked,
+      );
+      expect(seen).toHaveLength(1);
+    });
+  }
+
+  test("stays with a client's copies, and can be told to a fetch", async () => {
+    const { OpenAI } = await import("openai-v6");
+    const c = guard
+      .wrap(new OpenAI({ apiKey: "k", baseURL: `${origin}/v1beta/openai/` }))
+      .withOptions({ timeout: 9000 });
+    seen.length = 0;
+    await c.responses.create({ model: hello, input: "Hello." });
+    const request = { method: "POST", body: JSON.stringify({ model: hello, messages: user("Hello.") }) };
+    const headers = { "content-type": "application/json" };
+    const url = `${origin}/v1beta/openai/chat/completions`;
+    await expect(guard.fetch(url, { ...request, headers })).rejects.toThrow("guard.fetchWith({ baseURL })");
+    const told = guard.fetchWith({ baseURL: `${origin}/v1beta/openai` });
+    expect((await told(url, { ...request, headers })).status).toBe(200);
+    expect(seen).toEqual(["/v1beta/openai/responses", "/v1beta/openai/chat/completions"]);
+  });
+
+  test("that is another one in a copy is guarded, too", async () => {
+    const { OpenAI } = await import("openai-v6");
+    const c = guard.wrap(new OpenAI({ apiKey: "k", baseURL: `${origin}/v1beta/openai/`, maxRetries: 0 }));
+    const other = c.withOptions({ baseURL: `${origin}/other` });
+    seen.length = 0;
+    await other.chat.completions.create({ model: hello, messages: user("Hello.") });
+    expect(seen).toEqual(["/other/chat/completions"]);
+  });
+});
+
 describe("guard.wrap", () => {
   test("takes whose calls they are", async () => {
     const { OpenAI } = await import("openai-v6");
@@ -509,10 +575,15 @@ describe("guard.wrap", () => {
   });
 
   test("refuses a client whose address the server could not stand in for", async () => {
+    const { AzureOpenAI } = await import("openai-v6");
+    const baseURL = "https://example.com/api";
+    expect(() => guard.wrap(new AzureOpenAI({ apiKey: "k", apiVersion: "2024-10-21", baseURL }))).toThrow(/Azure's/);
+  });
+
+  test("says who may ask about tool calls", async () => {
     const { OpenAI } = await import("openai-v6");
-    for (const baseURL of ["https://example.com/v1beta/openai", "https://example.com/api"]) {
-      expect(() => guard.wrap(new OpenAI({ apiKey: "k", baseURL }))).toThrow(/must end with \/v1/);
-    }
+    const wrong = { toolCalls: "yes" as "asked" };
+    expect(() => guard.wrap(new OpenAI({ apiKey: "k" }), wrong)).toThrow('toolCalls must be "asked", or left out');
   });
 
   test("says what it takes", () => {

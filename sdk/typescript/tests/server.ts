@@ -85,13 +85,13 @@ async function freePort(): Promise<number> {
 }
 
 async function until(url: string): Promise<void> {
-  for (let i = 0; i < 600; i++) {
+  for (let i = 0; i < 2400; i++) {
     try {
-      await fetch(url);
-      return;
+      if ((await fetch(url)).status < 500) return; // a server answers before it is ready
     } catch {
-      await new Promise((r) => setTimeout(r, 25));
+      // Not yet.
     }
+    await new Promise((r) => setTimeout(r, 25));
   }
   throw new Error(`${url} does not answer`);
 }

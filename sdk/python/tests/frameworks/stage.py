@@ -116,14 +116,14 @@ def free_port() -> int:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             urllib.request.urlopen(url, timeout=5).close()
             return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
+        except OSError as err:
+            if isinstance(err, urllib.error.HTTPError) and err.code < 500:
+                return
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{process.args} does not answer") from None
             time.sleep(0.02)
@@ -174,7 +174,7 @@ class Stage:
         from guardbook import Guard
 
         agent = agent or self.agent()
-        settings = {"url": self.url, "key": self._keys[agent], "data": self.folder / "sdk", "budget": 60.0, **settings}
+        settings = {"url": self.url, "key": self._keys[agent], "data": self.folder / "sdk", "budget": 5.0, **settings}
         return Guard(agent=agent, **settings)
 
     def book(self, agent: str, **match: Any) -> list[dict[str, Any]]:

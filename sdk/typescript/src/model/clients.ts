@@ -69,13 +69,14 @@ function ancestors(value: object): string[] {
 function guarded(client: Client, provider: Provider, guard: ModelGuard): Client {
   if (!guardable(client.baseURL, provider)) {
     throw new TypeError(
-      `Guardbook cannot guard a client whose base URL is ${JSON.stringify(client.baseURL)}: it must end with /v1 (OpenAI and what is compatible), or be Anthropic's or Azure's.`,
+      `Guardbook cannot guard a client whose base URL is ${JSON.stringify(client.baseURL)}: it must be the address of an API (OpenAI's and what is compatible), Anthropic's or Azure's.`,
     );
   }
   const theirs = errors(client);
   const error = (block: Block) => theirs(new GuardBlocked(block));
   const direct = client.fetch?.bind(undefined);
-  const fetch = guardedFetch(guard, { onBlock: "response", direct, provider, error });
+  const base = unveil(client.baseURL).url;
+  const fetch = guardedFetch(guard, { onBlock: "response", direct, provider, base, error });
   const options: Record<string, unknown> = { fetch, baseURL: veil(client.baseURL) };
   if (provider === "azure") {
     // Not all versions carry these over by themselves.
@@ -109,7 +110,8 @@ function guarded(client: Client, provider: Provider, guard: ModelGuard): Client 
 /** Whether calls below a base URL have a way through the server. */
 function guardable(base: string, provider: Provider): boolean {
   const call = { openai: "/chat/completions", azure: "/deployments/d/chat/completions", anthropic: "/v1/messages" };
-  return route(unveil(base.replace(/\/+$/, "")).url + call[provider], provider) !== undefined;
+  const { url } = unveil(base.replace(/\/+$/, ""));
+  return route(url + call[provider], provider, url) !== undefined;
 }
 
 /** openai 4 has no withOptions. */

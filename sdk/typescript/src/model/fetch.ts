@@ -30,6 +30,8 @@ export interface FetchOptions {
   direct?: FetchLike | undefined;
   /** The API, where it is known. */
   provider?: Provider | undefined;
+  /** The client's base URL, where it is known. */
+  base?: string | undefined;
   /** Makes the error that ends a running stream. */
   error?: ((block: Block) => Error) | undefined;
 }
@@ -40,12 +42,12 @@ export function guardedFetch(guard: ModelGuard, options: FetchOptions): FetchLik
     const asked = await read(input, init);
     const { url, veiled } = unveil(asked.url);
     const direct = () => (options.direct ?? globalThis.fetch)(url, asked.init);
-    const way = route(url, options.provider);
+    const way = route(url, options.provider, options.base);
     if (!way) {
       // Beside its API, a client may fetch a token from somewhere; nothing of that is the model's.
       if (options.provider && !veiled) return await direct();
       throw new TypeError(
-        `Guardbook cannot guard ${new URL(url).origin}${new URL(url).pathname}: the base URL must end with /v1 (OpenAI, Anthropic and what is compatible) or be Azure's.`,
+        `Guardbook cannot guard ${new URL(url).origin}${new URL(url).pathname}: the base URL must end with /v1 (OpenAI, Anthropic and what is compatible) or be Azure's. Where it is another, say which: guard.fetchWith({ baseURL }).`,
       );
     }
     const signal = asked.init.signal ?? undefined;

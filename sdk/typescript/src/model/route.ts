@@ -5,7 +5,7 @@ export type Provider = "openai" | "azure" | "anthropic";
 export interface Route {
   /** Under the server's address: `/openai/v1/chat/completions`. */
   path: string;
-  /** The provider's base URL, without `/v1`. */
+  /** The provider's base URL without `/v1`. One that ends in `/` stands in the place of `/v1`. */
   upstream: string;
   provider: Provider;
 }
@@ -31,10 +31,18 @@ export function unveil(url: string): { url: string; veiled: boolean } {
   return { url: Buffer.from(origin, "base64url").toString() + rest + u.search, veiled: true };
 }
 
-/** Finds out which API a URL is part of. */
-export function route(url: string, provider?: Provider): Route | undefined {
+/** Finds out which API a URL is part of. A client's base URL, where it is known, says where its API begins. */
+export function route(url: string, provider?: Provider, base?: string): Route | undefined {
   const u = new URL(url);
   const path = u.pathname;
+  if (provider === "openai" && base !== undefined) {
+    const { origin, pathname } = new URL(base);
+    const whole = pathname.replace(/\/+$/, "");
+    if (u.origin === origin && path.startsWith(`${whole}/`)) {
+      const upstream = origin + (whole.endsWith("/v1") ? whole.slice(0, -"/v1".length) : `${whole}/`);
+      return { path: `/openai/v1${path.slice(whole.length)}${u.search}`, upstream, provider };
+    }
+  }
   const cut = (at: number, skip: number) => ({
     upstream: u.origin + path.slice(0, at),
     rest: path.slice(at + skip) + u.search,

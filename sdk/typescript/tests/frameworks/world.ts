@@ -63,7 +63,7 @@ export { server };
 export function ward(options: GuardOptions = {}): { guard: Guard; agent: string; key: string } {
   const agent = `ward-${++agents}`;
   const key = server.agent(agent);
-  const guard = new Guard({ url: server.url, key, budgetMs: 30_000, log: () => undefined, ...options });
+  const guard = new Guard({ url: server.url, key, budgetMs: 5000, log: () => undefined, ...options });
   guards.push(guard);
   return { guard, agent, key };
 }
