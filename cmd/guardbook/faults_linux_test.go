@@ -41,7 +41,9 @@ func startServer(t *testing.T, data, listen string, args ...string) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.cmd.Process.Kill(); _ = s.cmd.Wait() })
-	if !s.ready(10 * time.Second) {
+	if !s.ready(time.Minute) {
+		_ = s.cmd.Process.Kill() // its log is read when it writes no more
+		_ = s.cmd.Wait()
 		t.Fatalf("the server did not become ready:\n%s", s.log)
 	}
 	return s

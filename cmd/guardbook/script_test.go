@@ -62,7 +62,7 @@ func TestScripts(t *testing.T) {
 
 // waitReady waits until the server answers /readyz with 200.
 func waitReady(ts *testscript.TestScript, neg bool, _ []string) {
-	for range 200 {
+	for range 1200 {
 		resp, err := http.Get(ts.Getenv("GUARDBOOK_URL") + "/readyz")
 		if err == nil {
 			resp.Body.Close()
