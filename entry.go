@@ -181,7 +181,7 @@ type StreamEntry struct {
 	Session  string `json:"session"`
 	Path     string `json:"path"`
 	Stream   string `json:"stream"`           // id that ties open and close together
-	Phase    string `json:"phase"`            // open | close
+	Phase    string `json:"phase"`            // open (it was asked for) | close
 	Outcome  string `json:"outcome,omitzero"` // complete | blocked | contained | client_gone | upstream_failed
 	Released int64  `json:"released_bytes,omitzero"`
 	Detail   string `json:"detail,omitzero"`

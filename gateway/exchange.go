@@ -32,6 +32,8 @@ type exchange struct {
 	e    Endpoint
 	call *Call
 	ctx  context.Context // ends when the client goes, and when a kill covers the caller
+	// opening is the first entry of a streamed answer, until the answer begins.
+	opening *opening
 	// model is the answer's own name of the model, and tokens what it says that it
 	// wrote, when it has told them.
 	model  string
@@ -210,6 +212,10 @@ func (x *exchange) forward(body, api string) {
 	raw := []byte(body)
 	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
 	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
+	if x.call.Request.Stream {
+		x.opening = x.open(ctx)
+		defer x.neverOpened(ctx)
+	}
 	resp, err := x.roundTrip(x.who, out)
 	if err != nil {
 		if k, killed := x.o.Guard.Contained(x.ctx); killed {

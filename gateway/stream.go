@@ -50,6 +50,32 @@ func streamHeader(h http.Header) {
 	h.Set("X-Accel-Buffering", "no")
 }
 
+// opening is the first entry of a streamed answer on its way into the book.
+type opening struct {
+	entry   guardbook.StreamEntry
+	written chan error
+}
+
+// open begins to write the entry of a streamed answer while the upstream is asked, so
+// that the first token does not wait for the book once more.
+func (x *exchange) open(ctx context.Context) *opening {
+	o := &opening{guardbook.StreamEntry{Agent: x.who.Agent, Session: x.who.Session, Path: x.e.Path(), Stream: uuid.Must(uuid.NewV7()).String(), Phase: "open"}, make(chan error, 1)}
+	go func() { o.written <- x.record(context.WithoutCancel(ctx), guardbook.TypeStream, o.entry) }()
+	return o
+}
+
+// neverOpened closes a stream that was asked for and did not come.
+func (x *exchange) neverOpened(ctx context.Context) {
+	if x.opening == nil || <-x.opening.written != nil { // what was not written needs no end
+		return
+	}
+	entry := x.opening.entry
+	entry.Phase, entry.Outcome, entry.Detail = "close", outcomeFailed, "no stream came"
+	if err := x.record(context.WithoutCancel(ctx), guardbook.TypeStream, entry); err != nil {
+		x.o.Log.Error("the end of a stream could not be recorded", "stream", entry.Stream, "error", err)
+	}
+}
+
 // stream brings back a streamed answer. It runs in the request's own goroutine: it
 // reads an event, has it decided on, writes what was released. What must happen
 // while it waits for the upstream is done by timers: the idle time-out and a kill
@@ -73,8 +99,13 @@ func (x *exchange) stream(ctx context.Context, cancel context.CancelCauseFunc, r
 	}
 
 	// Until now the decisions are the request's; its answer's come as it streams.
-	entry := guardbook.StreamEntry{Agent: x.who.Agent, Session: x.who.Session, Path: x.e.Path(), Stream: uuid.Must(uuid.NewV7()).String(), Phase: "open"}
-	if err := x.record(ctx, guardbook.TypeStream, entry); err != nil && x.o.Guard.OnBookError(x.who.Agent) != guardbook.ActionAllow {
+	o := x.opening
+	if o == nil { // it streams although it was not asked to
+		o = x.open(ctx)
+	}
+	x.opening = nil
+	entry := o.entry
+	if err := <-o.written; err != nil && x.o.Guard.OnBookError(x.who.Agent) != guardbook.ActionAllow {
 		x.refuse(NotDurable())
 		return
 	}
