@@ -140,6 +140,7 @@ func (b *bench) start(ctx context.Context, guardbook, litellm, dir string) (stop
 	child := func(ready string, name string, args ...string) error {
 		cmd := exec.Command(name, args...)
 		cmd.Stderr = os.Stderr
+		cmd.Env = append(os.Environ(), "LITELLM_LOCAL_MODEL_COST_MAP=True", "LITELLM_LOG=ERROR") // it would ask the net for prices
 		if err := cmd.Start(); err != nil {
 			return err
 		}
@@ -189,7 +190,7 @@ func (b *bench) start(ctx context.Context, guardbook, litellm, dir string) (stop
 		return stop, err
 	}
 	config := filepath.Join(dir, "litellm.yaml")
-	text := "model_list:\n  - model_name: guardbook-stand-in/bench\n    litellm_params: {model: openai/guardbook-stand-in/bench, api_base: " + upURL + "/openai/v1, api_key: sk-upstream}\n"
+	text := "model_list:\n  - model_name: guardbook-stand-in/bench\n    litellm_params: {model: openai/guardbook-stand-in/bench, api_base: " + upURL + "/openai/v1, api_key: sk-upstream}\ngeneral_settings: {master_key: sk-upstream}\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return stop, err
 	}
