@@ -71,6 +71,11 @@ func (x *exchange) neverOpened(ctx context.Context) {
 	}
 	entry := x.opening.entry
 	entry.Phase, entry.Outcome, entry.Detail = "close", outcomeFailed, "no stream came"
+	if k, killed := x.o.Guard.Contained(x.ctx); killed {
+		entry.Outcome, entry.Containment = outcomeContained, k.ID
+	} else if x.r.Context().Err() != nil {
+		entry.Outcome = outcomeClientGone
+	}
 	if err := x.record(context.WithoutCancel(ctx), guardbook.TypeStream, entry); err != nil {
 		x.o.Log.Error("the end of a stream could not be recorded", "stream", entry.Stream, "error", err)
 	}

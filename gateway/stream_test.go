@@ -232,6 +232,18 @@ func TestAKillCutsARunningStream(t *testing.T) {
 	})
 }
 
+// readUntil reads a stream until a text has come: what came before it is no output yet.
+func readUntil(t *testing.T, r io.Reader, text string) {
+	t.Helper()
+	got, one := "", make([]byte, 1)
+	for !strings.Contains(got, text) {
+		if _, err := io.ReadFull(r, one); err != nil {
+			t.Fatalf("%v after %q", err, got)
+		}
+		got += string(one)
+	}
+}
+
 func TestAKillCutsWhatFollowsWhatTheClientHas(t *testing.T) {
 	each(t, func(t *testing.T, p protocol) {
 		b := testbed.New(t, testbed.Options{Policy: monitor, Upstream: playing(p, "Hello. ", func(w http.ResponseWriter, r *http.Request) {
@@ -250,9 +262,7 @@ func TestAKillCutsWhatFollowsWhatTheClientHas(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		if _, err := resp.Body.Read(make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
+		readUntil(t, resp.Body, "Hello")
 		if _, err := b.Containments.Kill(context.Background(), "agent:"+testbed.Agent, "alice", "it sends data out", 0); err != nil {
 			t.Fatal(err)
 		}
@@ -306,9 +316,7 @@ func TestAClientThatGoesAwayStopsTheUpstream(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		if _, err := resp.Body.Read(make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
+		readUntil(t, resp.Body, "Hello")
 		cancel()
 		<-gone
 		if e := testbed.Closing(t, b); e.Outcome != "client_gone" {

@@ -3,6 +3,7 @@
 package stdio
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,10 @@ func TestASilentLinkIsGivenUp(t *testing.T) {
 		for {
 			c, err := l.Accept()
 			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+				t.Error(err)
 				return
 			}
 			silent.Store(true)
