@@ -13,8 +13,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -77,7 +75,7 @@ type Guard struct {
 	http    *http.Client
 	breaker breaker
 	seq     atomic.Int64
-	rec     recorder
+	spool   *Spool
 
 	mu     sync.Mutex
 	server server
@@ -147,8 +145,8 @@ func New(o Options) (*Guard, error) {
 	if o.Transport == nil {
 		g.http.Transport = newTransport(o.Budget)
 	}
-	g.rec = recorder{dir: filepath.Join(o.Data, "spool", "go"), id: g.id, post: g.post, who: g.origin, log: o.Log}
-	g.rec.start()
+	g.spool = NewSpool(SpoolOptions{Dir: filepath.Join(o.Data, "spool", "go"), Client: g.id, Agent: o.Agent,
+		URL: g.server.url, Key: g.server.key, Data: o.Data, Post: g.post, Log: o.Log})
 	return g, nil
 }
 
@@ -172,7 +170,7 @@ func (g *Guard) Client() string { return g.id }
 // ctx ends stays on disk for a later process.
 func (g *Guard) Flush(ctx context.Context) error {
 	g.settle(false)
-	return g.rec.flush(ctx)
+	return g.spool.Flush(ctx)
 }
 
 // Close flushes for at most two seconds and lets everything go.
@@ -180,25 +178,9 @@ func (g *Guard) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	flushed := g.Flush(ctx)
-	err := g.rec.close()
+	err := g.spool.Close()
 	g.http.CloseIdleConnections()
 	return errors.Join(flushed, err)
-}
-
-// origin says whose events the spool holds.
-func (g *Guard) origin(ctx context.Context) (origin, error) {
-	s, err := g.reach(ctx)
-	if err != nil && !g.local {
-		return origin{}, err
-	}
-	o := origin{Client: g.id, Server: s.url, Agent: g.o.Agent}
-	if g.local { // its address may change, and its key is found again
-		o.Server = "local:" + g.o.Data
-		return o, nil
-	}
-	sum := sha256.Sum256([]byte(s.key))
-	o.Key = hex.EncodeToString(sum[:8])
-	return o, nil
 }
 
 // reach returns the server; the user's own is found, or started.
@@ -306,9 +288,9 @@ func (g *Guard) settle(back bool) {
 	if count == 0 {
 		return
 	}
-	now := time.Now().UTC()
+	now := time.Now()
 	if back {
 		g.o.Log.Info("guardbook: decisions can be had again", "agent", g.o.Agent, "without", count, "for", now.Sub(from).Round(time.Millisecond))
 	}
-	g.rec.add(event{Event: "degraded", Reason: cause, From: from.UTC().Format(guardbook.TimeLayout), To: now.Format(guardbook.TimeLayout), Count: count})
+	g.spool.Add(Told{Event: "degraded", Reason: cause, From: stamp(from), To: stamp(now), Count: count})
 }

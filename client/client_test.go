@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json/jsontext"
 	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -221,5 +224,35 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// A guard that is made and not used asks nothing and starts nothing.
+func TestNothingIsStartedBeforeItIsUsed(t *testing.T) {
+	t.Setenv("GUARDBOOK_URL", "")
+	dir := t.TempDir()
+	ran := filepath.Join(dir, "ran")
+	binary := filepath.Join(dir, "guardbook")
+	if err := os.WriteFile(binary, []byte("#!/bin/sh\ntouch "+ran+"\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g, err := client.New(client.Options{Agent: "bot", Data: dir, Binary: binary, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil { // which waits for whatever went on behind it
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("the program was run")
+	}
+	g, err = client.New(client.Options{Agent: "bot", Data: dir, Binary: binary, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	_, _ = g.Input(t.Context(), "hello") // passes without a decision
+	if _, err := os.Stat(ran); err != nil {
+		t.Errorf("used, it does not look for a server: %v", err)
 	}
 }

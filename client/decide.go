@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json/jsontext"
 	"encoding/json/v2"
@@ -57,9 +58,9 @@ func (g *Guard) decide(ctx context.Context, ins []guardbook.Interaction) ([]guar
 	scope := scopeOf(ctx)
 	for i, in := range ins {
 		qs[i] = question{
-			Kind: in.Kind, Session: or(or(in.Session, scope.Session), g.o.Session), User: or(or(in.User, scope.User), g.o.User),
-			Parent: or(or(in.Parent, scope.Parent), g.o.Parent), Role: in.Role, Tool: in.Tool, Content: in.Content,
-			Context: or(in.Context, scope.Task), Client: g.id, ClientSeq: g.seq.Add(1), Via: or(in.Path, via),
+			Kind: in.Kind, Session: cmp.Or(in.Session, scope.Session, g.o.Session), User: cmp.Or(in.User, scope.User, g.o.User),
+			Parent: cmp.Or(in.Parent, scope.Parent, g.o.Parent), Role: in.Role, Tool: in.Tool, Content: in.Content,
+			Context: cmp.Or(in.Context, scope.Task), Client: g.id, ClientSeq: g.seq.Add(1), Via: cmp.Or(in.Path, via),
 		}
 		if in.Kind != guardbook.KindToolCall && in.Tool != nil {
 			t := *in.Tool
@@ -150,7 +151,11 @@ func (g *Guard) without(qs []question, sent bool, cause error) ([]guardbook.Deci
 	g.away(cause)
 	for _, q := range qs {
 		if !g.open(q.Kind) {
-			g.tell(unless(sent, "unanswered", "refused"), qs, cause)
+			what := "refused"
+			if sent {
+				what = "unanswered" // it may have been decided all the same
+			}
+			g.tell(what, qs, cause)
 			return nil, &UnavailableError{Kind: q.Kind, Cause: cause}
 		}
 	}
@@ -160,13 +165,6 @@ func (g *Guard) without(qs []question, sent bool, cause error) ([]guardbook.Deci
 		ds[i] = guardbook.Decision{Action: guardbook.ActionAllow, Rule: "client/unguarded", Findings: []guardbook.Finding{}}
 	}
 	return ds, nil
-}
-
-func unless(b bool, yes, no string) string {
-	if b {
-		return yes
-	}
-	return no
 }
 
 // open reports whether a kind of interaction passes without a decision.
@@ -180,11 +178,11 @@ func (g *Guard) open(kind guardbook.Kind) bool {
 // tell keeps, for each question, what became of it.
 func (g *Guard) tell(what string, qs []question, cause error) {
 	for _, q := range qs {
-		e := event{Event: what, Seq: q.ClientSeq, Via: q.Via, Kind: q.Kind, Session: q.Session, Reason: cause.Error()}
+		e := Told{Event: what, Seq: q.ClientSeq, Via: q.Via, Kind: q.Kind, Session: q.Session, Reason: cause.Error()}
 		if q.Tool != nil {
 			e.Tool = &guardbook.ToolRef{Server: clip(q.Tool.Server, 200), Name: clip(q.Tool.Name, 200), CallID: clip(q.Tool.CallID, 200)}
 		}
-		g.rec.add(e)
+		g.spool.Add(e)
 	}
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json/v2"
 	"errors"
@@ -59,7 +60,7 @@ func (g *Guard) forward(r *http.Request, next Next) (*http.Response, error) {
 		return nil, err
 	}
 	ctx, scope := r.Context(), scopeOf(r.Context())
-	q := question{Kind: guardbook.KindInput, Session: or(scope.Session, g.o.Session), Client: g.id, ClientSeq: g.seq.Add(1), Via: via}
+	q := question{Kind: guardbook.KindInput, Session: cmp.Or(scope.Session, g.o.Session), Client: g.id, ClientSeq: g.seq.Add(1), Via: via}
 	if offersTools(body) {
 		q.Kind = guardbook.KindToolCall
 	}
@@ -102,11 +103,15 @@ func (g *Guard) through(ctx context.Context, r *http.Request, way route, body []
 	to.RawQuery = r.URL.RawQuery
 	out.URL, out.Host, out.RequestURI = to, to.Host, ""
 	setBody(out, body)
+	asked := ""
+	if g.o.AsksTools {
+		asked = "asked"
+	}
 	for name, v := range map[string]string{
-		"X-Guardbook-Key": s.key, "X-Guardbook-Session": q.Session, "X-Guardbook-User": or(scope.User, g.o.User),
-		"X-Guardbook-Parent": or(scope.Parent, g.o.Parent), "X-Guardbook-Client": g.id,
+		"X-Guardbook-Key": s.key, "X-Guardbook-Session": q.Session, "X-Guardbook-User": cmp.Or(scope.User, g.o.User),
+		"X-Guardbook-Parent": cmp.Or(scope.Parent, g.o.Parent), "X-Guardbook-Client": g.id,
 		"X-Guardbook-Client-Seq": strconv.FormatInt(q.ClientSeq, 10), "X-Guardbook-Upstream": way.upstream, "X-Guardbook-Block": "raise",
-		"X-Guardbook-Tool-Calls": unless(g.o.AsksTools, "asked", ""),
+		"X-Guardbook-Tool-Calls": asked,
 	} {
 		if v != "" {
 			out.Header.Set(name, v)

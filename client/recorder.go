@@ -18,27 +18,24 @@ import (
 
 // event is one line of the spool, as POST /v1/record takes it.
 type event struct {
-	ID      string             `json:"id"`
-	Seq     int64              `json:"seq,omitzero"`
-	TS      string             `json:"ts"`
-	Event   string             `json:"event"`
-	Via     string             `json:"via,omitzero"`
-	Kind    guardbook.Kind     `json:"kind,omitzero"`
-	Session string             `json:"session,omitzero"`
-	Tool    *guardbook.ToolRef `json:"tool,omitzero"`
-	Reason  string             `json:"reason,omitzero"`
-	From    string             `json:"from,omitzero"`
-	To      string             `json:"to,omitzero"`
-	Count   int64              `json:"count,omitzero"`
+	ID string `json:"id"`
+	TS string `json:"ts"`
+	Told
 }
+
+func newEvent(t Told) event {
+	t.Reason = clip(t.Reason, 400)
+	return event{uuid.Must(uuid.NewV7()).String(), stamp(time.Now()), t}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(guardbook.TimeLayout) }
 
 // recorder keeps what could not be told in the spool and sends it, at least once, as
 // soon as the server can be reached.
 type recorder struct {
 	dir  string
-	id   string
+	of   origin
 	post func(ctx context.Context, path string, body []byte) (status int, answer []byte, err error)
-	who  func(context.Context) (origin, error)
 	log  *slog.Logger
 
 	wake chan struct{}
@@ -58,13 +55,11 @@ func (r *recorder) start() {
 }
 
 // add keeps an event: on disk before it returns, or counted as dropped.
-func (r *recorder) add(e event) {
-	e.ID, e.TS = uuid.Must(uuid.NewV7()).String(), time.Now().UTC().Format(guardbook.TimeLayout)
-	e.Reason = clip(e.Reason, 400)
+func (r *recorder) add(t Told) {
 	full := false
 	s, err := r.open()
 	if err == nil {
-		full, err = s.append(e)
+		full, err = s.append(newEvent(t))
 	}
 	if full || err != nil {
 		r.mu.Lock()
@@ -91,11 +86,8 @@ func (r *recorder) open() (*spool, error) {
 	if r.spool != nil {
 		return r.spool, nil
 	}
-	o, err := r.who(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	r.spool, err = newSpool(r.dir, o, spoolLimit)
+	var err error
+	r.spool, err = newSpool(r.dir, r.of, spoolLimit)
 	return r.spool, err
 }
 
@@ -131,11 +123,7 @@ func (r *recorder) run(ctx context.Context) {
 // send empties the spools of processes that have died, then the own one.
 func (r *recorder) send(ctx context.Context, looked *bool) error {
 	if !*looked {
-		o, err := r.who(ctx)
-		if err != nil {
-			return err
-		}
-		for _, dead := range orphans(r.dir, o) {
+		for _, dead := range orphans(r.dir, r.of) {
 			err := r.empty(ctx, dead.client, dead.spool)
 			if err := errors.Join(err, dead.close()); err != nil {
 				return err
@@ -149,22 +137,20 @@ func (r *recorder) send(ctx context.Context, looked *bool) error {
 	if s == nil {
 		return nil
 	}
-	if err := r.empty(ctx, r.id, s); err != nil {
+	if err := r.empty(ctx, r.of.Client, s); err != nil {
 		return err
 	}
 	if dropped == 0 {
 		return nil
 	}
-	now := time.Now()
-	full, err := s.append(event{ID: uuid.Must(uuid.NewV7()).String(), TS: now.UTC().Format(guardbook.TimeLayout), Event: "dropped",
-		Reason: "the spool was full or could not be written", From: since.UTC().Format(guardbook.TimeLayout), To: now.UTC().Format(guardbook.TimeLayout), Count: dropped})
+	full, err := s.append(newEvent(Told{Event: "dropped", Reason: "the spool was full or could not be written", From: stamp(since), To: stamp(time.Now()), Count: dropped}))
 	if full || err != nil {
 		return errors.Join(err, errors.New("the spool is full"))
 	}
 	r.mu.Lock()
 	r.dropped -= dropped
 	r.mu.Unlock()
-	return r.empty(ctx, r.id, s)
+	return r.empty(ctx, r.of.Client, s)
 }
 
 // empty sends everything in a spool.

@@ -1,6 +1,9 @@
 package client
 
-import "context"
+import (
+	"cmp"
+	"context"
+)
 
 // Scope says for whom an agent acts: it travels in the context.
 type Scope struct {
@@ -16,7 +19,7 @@ type scopeKey struct{}
 // it stays as it was.
 func WithScope(ctx context.Context, s Scope) context.Context {
 	was := scopeOf(ctx)
-	return context.WithValue(ctx, scopeKey{}, Scope{or(s.Session, was.Session), or(s.User, was.User), or(s.Parent, was.Parent), or(s.Task, was.Task)})
+	return context.WithValue(ctx, scopeKey{}, Scope{cmp.Or(s.Session, was.Session), cmp.Or(s.User, was.User), cmp.Or(s.Parent, was.Parent), cmp.Or(s.Task, was.Task)})
 }
 
 // WithSession returns a context whose interactions belong to a session.
@@ -27,11 +30,4 @@ func WithSession(ctx context.Context, id string) context.Context {
 func scopeOf(ctx context.Context) Scope {
 	s, _ := ctx.Value(scopeKey{}).(Scope)
 	return s
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -36,7 +36,7 @@ func TestASpoolKeepsOrderAndShrinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range int64(600) {
-		if full, err := s.append(event{Seq: i + 1, Event: "refused"}); full || err != nil {
+		if full, err := s.append(newEvent(Told{Seq: i + 1, Event: "refused"})); full || err != nil {
 			t.Fatal(full, err)
 		}
 	}
@@ -62,7 +62,7 @@ func TestAFullSpoolSaysSo(t *testing.T) {
 	}
 	kept := 0
 	for i := range int64(20) {
-		full, err := s.append(event{Seq: i + 1, Event: "refused"})
+		full, err := s.append(newEvent(Told{Seq: i + 1, Event: "refused"}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestOrphansAreOfTheDeadAndOfTheSameAgent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.append(event{Seq: 7, Event: "refused"}); err != nil {
+		if _, err := s.append(newEvent(Told{Seq: 7, Event: "refused"})); err != nil {
 			t.Fatal(err)
 		}
 		if name == "alive" {

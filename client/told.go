@@ -32,15 +32,16 @@ type Spool struct{ r *recorder }
 
 // Told is what is told: see POST /v1/record.
 type Told struct {
-	Seq      int64
-	Event    string // unguarded, refused, unanswered, degraded, dropped
-	Via      string
-	Kind     guardbook.Kind
-	Session  string
-	Tool     *guardbook.ToolRef
-	Reason   string
-	From, To string // guardbook.TimeLayout
-	Count    int64
+	Seq     int64              `json:"seq,omitzero"`
+	Event   string             `json:"event"` // unguarded, refused, unanswered, degraded, dropped
+	Via     string             `json:"via,omitzero"`
+	Kind    guardbook.Kind     `json:"kind,omitzero"`
+	Session string             `json:"session,omitzero"`
+	Tool    *guardbook.ToolRef `json:"tool,omitzero"`
+	Reason  string             `json:"reason,omitzero"`
+	From    string             `json:"from,omitzero"` // guardbook.TimeLayout
+	To      string             `json:"to,omitzero"`   // guardbook.TimeLayout
+	Count   int64              `json:"count,omitzero"`
 }
 
 // NewSpool returns a spool and begins to tell what earlier processes left behind. The
@@ -54,20 +55,18 @@ func NewSpool(o SpoolOptions) *Spool {
 	}
 	of := origin{Client: o.Client, Server: o.URL, Agent: o.Agent}
 	if o.URL == "" {
-		of.Server = "local:" + o.Data
+		of.Server = "local:" + o.Data // its key is found again, like its address
 	} else {
 		sum := sha256.Sum256([]byte(o.Key))
 		of.Key = hex.EncodeToString(sum[:8])
 	}
-	r := &recorder{dir: o.Dir, id: o.Client, post: o.Post, log: o.Log, who: func(context.Context) (origin, error) { return of, nil }}
+	r := &recorder{dir: o.Dir, of: of, post: o.Post, log: o.Log}
 	r.start()
 	return &Spool{r}
 }
 
 // Add keeps an event: on disk before it returns, or counted as dropped.
-func (s *Spool) Add(t Told) {
-	s.r.add(event{Seq: t.Seq, Event: t.Event, Via: t.Via, Kind: t.Kind, Session: t.Session, Tool: t.Tool, Reason: t.Reason, From: t.From, To: t.To, Count: t.Count})
-}
+func (s *Spool) Add(t Told) { s.r.add(t) }
 
 // Flush tells the server what there is; what cannot be told before ctx ends stays on
 // disk.

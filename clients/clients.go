@@ -4,6 +4,7 @@
 package clients
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -96,6 +97,9 @@ func (c *Clients) Apply(e guardbook.Entry) error {
 	case guardbook.TypeDecision, guardbook.TypeRefusal, guardbook.TypePassthrough, guardbook.TypeClient:
 	default:
 		return nil
+	}
+	if !bytes.Contains(e.Raw, []byte(`"client":`)) {
+		return nil // most decisions are of callers that number nothing, and every decision passes here
 	}
 	b, err := guardbook.Body[numbered](e)
 	if err != nil {

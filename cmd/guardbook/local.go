@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
 	"github.com/guardbook/guardbook/access"
@@ -141,45 +140,17 @@ func serverEnv() []string {
 	return env
 }
 
-// localKey returns an agent's key on this user's own server: the one that was kept,
-// while it works, or a new one.
+// localKey returns an agent's key on this user's own server.
 func (c *cli) localKey(ctx context.Context, agent string) (string, error) {
-	dir := filepath.Join(c.data, "agent-keys")
-	file := filepath.Join(dir, agent)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("keep the agent's key: %w", err)
-	}
-	turn := flock.New(filepath.Join(c.data, "agent-keys.lock")) // two processes of a new agent must not make two keys
-	if _, err := turn.TryLockContext(ctx, 10*time.Millisecond); err != nil {
-		return "", fmt.Errorf("wait for another process that makes an agent's key: %w", err)
-	}
-	defer func() { _ = turn.Unlock() }() // the lock ends with the process in any case
-	if b, err := os.ReadFile(file); err == nil {
-		key := strings.TrimSpace(string(b))
-		ok, err := c.keyWorks(ctx, key)
-		if err != nil {
-			return "", err
+	return local.Key(ctx, c.data, agent, func(key string) (bool, error) { return c.keyWorks(ctx, key) }, func() (string, error) {
+		var made agentKey
+		err := c.call(ctx, http.MethodPost, "/api/v1/agents", map[string]string{"name": agent, "purpose": "made by an SDK on this machine"}, &made)
+		var api *apiError
+		if errors.As(err, &api) && api.Status == http.StatusConflict {
+			err = c.call(ctx, http.MethodPost, "/api/v1/agents/"+url.PathEscape(agent)+"/rotate", map[string]string{"overlap": "1h"}, &made)
 		}
-		if ok {
-			return key, nil
-		}
-	}
-	var made agentKey
-	err := c.call(ctx, http.MethodPost, "/api/v1/agents", map[string]string{"name": agent, "purpose": "made by an SDK on this machine"}, &made)
-	var api *apiError
-	if errors.As(err, &api) && api.Status == http.StatusConflict {
-		err = c.call(ctx, http.MethodPost, "/api/v1/agents/"+url.PathEscape(agent)+"/rotate", map[string]string{"overlap": "1h"}, &made)
-	}
-	if err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(file+".new", []byte(made.Key+"\n"), 0o600); err != nil {
-		return "", fmt.Errorf("keep the agent's key: %w", err)
-	}
-	if err := os.Rename(file+".new", file); err != nil {
-		return "", fmt.Errorf("keep the agent's key: %w", err)
-	}
-	return made.Key, nil
+		return made.Key, err
+	})
 }
 
 // keyWorks asks the server whether it knows an agent's key.
