@@ -48,6 +48,9 @@ func (i *Instance) openDoors(context.Context) error {
 	mux.Handle("/v1/inspect", inspecting)
 	mux.Handle("/v1/inspect/batch", inspecting)
 	mux.Handle("/v1/record", inspect.RecordHandler(i.gateway, i.clients))
+	for _, path := range []string{"/v1/", "/up/"} {
+		mux.HandleFunc(path, i.stray)
+	}
 	for _, path := range []string{"/api/", "/healthz", "/readyz", "/metrics"} {
 		mux.Handle(path, operators)
 	}

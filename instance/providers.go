@@ -63,3 +63,10 @@ func keyInPath(doors map[string]http.Handler) http.Handler {
 		doors["/openai/"].ServeHTTP(w, r) // which says what paths there are
 	})
 }
+
+// stray answers agents' requests to paths where no door is: most often a base URL
+// without the provider's name.
+func (i *Instance) stray(w http.ResponseWriter, r *http.Request) {
+	i.gateway.Refuse(r.Context(), w, openai.Protocol{}, "stray", &gateway.Refusal{Status: http.StatusNotFound, Code: "not_found",
+		Message: "There is no agents' API at this path. Base URLs end in /openai/v1, /anthropic, /azure or, for an upstream that is configured, /up/NAME/v1; SDKs ask at /v1/inspect."})
+}

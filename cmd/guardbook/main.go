@@ -44,7 +44,7 @@ func (r refused) Unwrap() error { return r.error }
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
 	root := newRoot(&cli{in: in, out: out, err: errw})
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	var code exit
 	var no refused
 	switch {
@@ -57,6 +57,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		return int(exitFinding)
 	default:
 		fmt.Fprintln(errw, "guardbook: "+printable(err.Error()))
+		if wrong := cmd.ValidateArgs(cmd.Flags().Args()); wrong != nil { // it counts arguments, and does not say which
+			fmt.Fprintln(errw, "usage: "+cmd.UseLine())
+		}
 		return int(exitUsage)
 	}
 }
