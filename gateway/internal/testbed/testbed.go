@@ -110,7 +110,7 @@ func New(t testing.TB, o Options) *Bed {
 	b.Book, err = book.Open(filepath.Join(dir, "book"), book.Options{Key: key, Durability: "balanced"})
 	must(t, err)
 	t.Cleanup(func() { must(t, b.Book.Close()) })
-	rec := recorder{b}
+	rec := Recorder{b}
 	b.Containments = respond.NewContainments(rec, nil)
 	l1, err := engine()
 	must(t, err)
@@ -124,7 +124,10 @@ func New(t testing.TB, o Options) *Bed {
 		},
 	})
 	g := gateway.NewGuard(b.Guard)
-	o.Gateway.Guard, o.Gateway.Keys = g, keys{}
+	o.Gateway.Guard = g
+	if o.Gateway.Keys == nil {
+		o.Gateway.Keys = keys{}
+	}
 	b.Gateway = gateway.New(o.Gateway)
 	t.Cleanup(b.Gateway.Close)
 	if o.Upstream != nil {
@@ -168,22 +171,31 @@ func (b *Bed) SetPolicy(t testing.TB, text string) {
 	b.mu.Unlock()
 }
 
-// Entries returns the bodies of every entry of a type in the book.
-func Entries[T any](t testing.TB, b *Bed, kind guardbook.EntryType) []T {
+// All returns every entry of a type in the book, "" for every entry.
+func All(t testing.TB, b *Bed, kind guardbook.EntryType) []guardbook.Entry {
 	t.Helper()
-	var out []T
+	var out []guardbook.Entry
 	for from := int64(0); from < b.Book.Size(); {
 		list, err := b.Book.Read(context.Background(), from, 1000)
 		must(t, err)
 		for _, e := range list {
 			from = e.Seq + 1
-			if e.Type != kind {
-				continue
+			if e.Type == kind || kind == "" {
+				out = append(out, e)
 			}
-			body, err := guardbook.Body[T](e)
-			must(t, err)
-			out = append(out, body)
 		}
+	}
+	return out
+}
+
+// Entries returns the bodies of every entry of a type in the book.
+func Entries[T any](t testing.TB, b *Bed, kind guardbook.EntryType) []T {
+	t.Helper()
+	var out []T
+	for _, e := range All(t, b, kind) {
+		body, err := guardbook.Body[T](e)
+		must(t, err)
+		out = append(out, body)
 	}
 	return out
 }
@@ -229,10 +241,8 @@ func Opened(t testing.TB, b *Bed) {
 // Raw returns the whole book as text.
 func Raw(t testing.TB, b *Bed) string {
 	t.Helper()
-	list, err := b.Book.Read(context.Background(), 0, 10000)
-	must(t, err)
 	out := ""
-	for _, e := range list {
+	for _, e := range All(t, b, "") {
 		out += string(e.Raw) + "\n"
 	}
 	return out
@@ -244,24 +254,26 @@ func (keys) Authenticate(key string) (agent, tenant string, ok bool) {
 	return Agent, guardbook.DefaultTenant, key == Key
 }
 
-// recorder is the book, which a test can break.
-type recorder struct{ b *Bed }
+// Recorder is the book, which a test can break.
+type Recorder struct{ Bed *Bed }
 
 var errBroken = errors.New("write journal: no space left on device")
 
-func (r recorder) Append(ctx context.Context, d ...guardbook.Draft) error {
-	if r.b.Broken.Load() {
+// Append implements the recorders of the guard and its parts.
+func (r Recorder) Append(ctx context.Context, d ...guardbook.Draft) error {
+	if r.Bed.Broken.Load() {
 		return errBroken
 	}
-	_, err := r.b.Book.Append(ctx, d...)
+	_, err := r.Bed.Book.Append(ctx, d...)
 	return err
 }
 
-func (r recorder) AppendDurable(ctx context.Context, d ...guardbook.Draft) error {
-	if r.b.Broken.Load() {
+// AppendDurable likewise.
+func (r Recorder) AppendDurable(ctx context.Context, d ...guardbook.Draft) error {
+	if r.Bed.Broken.Load() {
 		return errBroken
 	}
-	_, err := r.b.Book.AppendDurable(ctx, d...)
+	_, err := r.Bed.Book.AppendDurable(ctx, d...)
 	return err
 }
 

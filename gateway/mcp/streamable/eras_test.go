@@ -9,6 +9,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/gateway/internal/testbed"
 	"github.com/guardbook/guardbook/gateway/mcp/internal/bed"
 )
 
@@ -88,7 +89,7 @@ func TestAChangeOfTheListIsToldInBothEras(t *testing.T) {
 			if _, err := c.ListTools(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
-			bed.Opened(t, w.Bed) // the stream that tells it
+			testbed.Opened(t, w.Bed.Bed) // the stream that tells it
 			sdk.AddTool(s, &sdk.Tool{Name: "late", Description: "came later"}, func(context.Context, *sdk.CallToolRequest, struct{}) (*sdk.CallToolResult, any, error) {
 				return nil, nil, nil
 			})

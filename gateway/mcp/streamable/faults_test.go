@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/guardbook/guardbook"
+	"github.com/guardbook/guardbook/gateway/internal/testbed"
 	"github.com/guardbook/guardbook/gateway/mcp/internal/bed"
 	"github.com/guardbook/guardbook/gateway/mcp/streamable"
 )
@@ -74,7 +75,7 @@ func TestAnEventOfAStreamKeepsItsIdAndIsReadAgainWhenItIsReplayed(t *testing.T) 
 	if want := "id: 8\ndata: \n\nid: 9\ndata: " + good + "\n\nid: 10\nretry: 500\ndata: \n\n"; body != want || resp.StatusCode != http.StatusOK {
 		t.Errorf("%q", body)
 	}
-	streams := bed.Entries[guardbook.StreamEntry](t, w.Bed, guardbook.TypeStream)
+	streams := testbed.Entries[guardbook.StreamEntry](t, w.Bed.Bed, guardbook.TypeStream)
 	if len(streams) != 2 || streams[1].Outcome != "complete" {
 		t.Errorf("%+v", streams)
 	}
